@@ -1,1 +1,7 @@
+using VNetMesh.Hosting;
+
+WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "agent", "VNetMesh.Agent");
+WebApplication app = builder.Build();
+app.MapCommon();
+await app.RunServiceAsync();
 return 0;

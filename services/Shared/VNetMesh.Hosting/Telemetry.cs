@@ -1,0 +1,43 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using OpenTelemetry;
+using OpenTelemetry.Logs;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
+
+namespace VNetMesh.Hosting;
+
+/// <summary>OpenTelemetry for a service: OTLP when the standard OTEL_* variables name an endpoint, Prometheus always.</summary>
+public static class Telemetry
+{
+    /// <summary>True when something is to be exported by OTLP.</summary>
+    public static bool IsExported =>
+        !string.Equals(Environment.GetEnvironmentVariable("OTEL_SDK_DISABLED"), "true", StringComparison.OrdinalIgnoreCase)
+        && EndpointVariables.Any(name => Environment.GetEnvironmentVariable(name) is { Length: > 0 });
+
+    private static readonly string[] EndpointVariables =
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"];
+
+    internal static void AddTelemetry(this WebApplicationBuilder builder, string service, string telemetryName)
+    {
+        OpenTelemetryBuilder telemetry = builder.Services.AddOpenTelemetry()
+            .ConfigureResource(resource => resource.AddService("vnetmesh-" + service, serviceVersion: typeof(Telemetry).Assembly.GetName().Version?.ToString(3)).AddEnvironmentVariableDetector())
+            .WithMetrics(metrics =>
+            {
+                metrics.AddMeter(telemetryName).AddRuntimeInstrumentation().AddPrometheusExporter();
+                if (IsExported)
+                    metrics.AddOtlpExporter();
+            });
+        if (!IsExported)
+            return;
+        telemetry.WithTracing(tracing => tracing
+            .AddSource(telemetryName)
+            .AddAspNetCoreInstrumentation(options => options.Filter = context => context.Request.Path != "/metrics"
+                && !context.Request.Path.StartsWithSegments("/grpc.health.v1.Health", StringComparison.Ordinal))
+            .AddGrpcClientInstrumentation()
+            .AddOtlpExporter());
+        builder.Logging.AddOpenTelemetry(logging => logging.AddOtlpExporter());
+    }
+}
