@@ -19,6 +19,7 @@ public static class NativeErrno
     public const int EINVAL = 22;
     public const int EMFILE = 24;
     public const int EPIPE = 32;
+    public const int EBADFD = 77;
     public const int EMSGSIZE = 90;
     public const int EPROTONOSUPPORT = 93;
     public const int EOPNOTSUPP = 95;
