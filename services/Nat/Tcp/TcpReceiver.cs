@@ -1,0 +1,213 @@
+using VNetMesh.Packets;
+
+namespace VNetMesh.Nat.Tcp;
+
+/// <summary>
+/// The receiving half: what the guest sent, put in order and delivered. Data that comes in order while nothing
+/// waits goes to the user straight from the segment; the rest lies in one circular buffer, at the place that
+/// its sequence number says, so reassembly copies each octet once.
+/// </summary>
+internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
+{
+    private readonly int _capacity = options.ReceiveBuffer;
+    private byte[]? _buffer;
+    private RangeSet _outOfOrder;
+    private SequenceNumber _delivered;
+    private SequenceNumber _advertisedEdge;
+    private SequenceNumber _finSequence;
+    private SequenceNumber _latestOutOfOrder;
+    private bool _finKnown;
+
+    /// <summary>RCV.NXT.</summary>
+    public SequenceNumber Next { get; private set; }
+
+    /// <summary>The guest's FIN is in order: counted in <see cref="Next"/>.</summary>
+    public bool FinReceived { get; private set; }
+
+    /// <summary>In order, but not taken by the user yet. Invariant: 0 to the capacity.</summary>
+    public readonly int Buffered => Next.Since(_delivered) - (FinReceived ? 1 : 0);
+
+    public readonly bool HasOutOfOrder => _outOfOrder.Count > 0;
+
+    /// <summary>Octets held for this connection outside of it.</summary>
+    public readonly bool HoldsBuffer => _buffer is not null;
+
+    public void Start(SequenceNumber next)
+    {
+        Next = _delivered = _advertisedEdge = next;
+    }
+
+    /// <summary>RCV.WND as last told to the guest: what it may send from <see cref="Next"/> on.</summary>
+    public readonly int AdvertisedWindow => Math.Max(0, _advertisedEdge.Since(Next));
+
+    /// <summary>
+    /// The window to tell now. Its right edge never goes back (RFC 9293, 3.8.6), and moves only by a worthwhile
+    /// step (3.8.6.2.2: silly window avoidance).
+    /// </summary>
+    public int TakeWindow(int segment, int maximum)
+    {
+        SequenceNumber edge = FreeEdge(maximum);
+        if (edge.Since(_advertisedEdge) >= Math.Min(_capacity / 2, segment))
+            _advertisedEdge = edge;
+        return AdvertisedWindow;
+    }
+
+    /// <summary>Whether telling the window now would open it by so much that the guest should know at once.</summary>
+    public readonly bool WorthAnUpdate(int segment, int maximum)
+    {
+        int gain = FreeEdge(maximum).Since(_advertisedEdge);
+        return gain >= _capacity / 2 || (AdvertisedWindow < 2 * segment && gain >= segment);
+    }
+
+    /// <summary>The test of RFC 9293, 3.10.7.4, first step.</summary>
+    public readonly bool IsAcceptable(SequenceNumber sequence, int length)
+    {
+        uint window = (uint)AdvertisedWindow;
+        if (length == 0)
+            return window == 0 ? sequence == Next : sequence.InWindow(Next, window);
+        if (window == 0)
+            return false;
+        return sequence.InWindow(Next, window) || sequence.Add(length - 1).InWindow(Next, window)
+            || (sequence.IsBefore(Next) && sequence.Add(length).IsAfter(Next));
+    }
+
+    /// <summary>Takes payload (and FIN) that lies at least partly in the window.</summary>
+    /// <returns>True: it came in order.</returns>
+    public bool Take(SequenceNumber sequence, ReadOnlySpan<byte> payload, bool fin, ITcpUser user)
+    {
+        if (FinReceived)
+            return true;
+        SequenceNumber end = sequence.Add(payload.Length);
+        if (sequence.IsBefore(Next))
+        {
+            int known = Math.Min(Next.Since(sequence), payload.Length);
+            payload = payload[known..];
+            sequence = sequence.Add(known);
+        }
+        int room = AdvertisedWindow - sequence.Since(Next);
+        if (payload.Length > room)
+        {
+            payload = payload[..Math.Max(0, room)];
+            fin = false;
+        }
+        if (fin && !_finKnown)
+        {
+            _finKnown = true;
+            _finSequence = end;
+        }
+        bool inOrder = sequence.IsAtOrBefore(Next);
+        if (!payload.IsEmpty)
+        {
+            if (inOrder)
+                TakeInOrder(payload, user);
+            else
+                Keep(sequence, payload);
+        }
+        if (_finKnown && Next.IsAtOrAfter(_finSequence) && !FinReceived)
+        {
+            FinReceived = true;
+            Next = Next.Add(1);
+        }
+        return inOrder;
+    }
+
+    /// <summary>Offers what waits to the user again.</summary>
+    /// <returns>True: all of it was taken.</returns>
+    public bool Deliver(ITcpUser user)
+    {
+        while (Buffered > 0)
+        {
+            int offset = OffsetOf(_delivered);
+            int length = Math.Min(Buffered, _capacity - offset);
+            int taken = Math.Clamp(user.Deliver(_buffer.AsSpan(offset, length)), 0, length);
+            _delivered = _delivered.Add(taken);
+            if (taken < length)
+                return false;
+        }
+        ReturnBufferWhenEmpty();
+        return true;
+    }
+
+    /// <summary>Blocks for an acknowledgement: the latest first (RFC 2018, 4).</summary>
+    public readonly int WriteSack(ref SackBlocks blocks, int maximum)
+    {
+        int count = 0;
+        for (int i = 0; i < _outOfOrder.Count && count < maximum; i++)
+        {
+            if (_latestOutOfOrder.InWindow(_outOfOrder[i].Start, (uint)_outOfOrder[i].End.Since(_outOfOrder[i].Start)))
+                blocks[count++] = _outOfOrder[i];
+        }
+        for (int i = _outOfOrder.Count - 1; i >= 0 && count < maximum; i--)
+        {
+            if (count == 0 || blocks[0] != _outOfOrder[i])
+                blocks[count++] = _outOfOrder[i];
+        }
+        return count;
+    }
+
+    /// <summary>Lets go of the buffer; nothing is delivered any more.</summary>
+    public void Close()
+    {
+        _outOfOrder.Clear();
+        if (_buffer is null)
+            return;
+        pool.Return(_buffer);
+        _buffer = null;
+    }
+
+    private readonly SequenceNumber FreeEdge(int maximum) => Next.Add(Math.Min(maximum, _capacity - Buffered));
+
+    private void TakeInOrder(ReadOnlySpan<byte> payload, ITcpUser user)
+    {
+        int taken = 0;
+        if (Buffered == 0)
+        {
+            taken = Math.Clamp(user.Deliver(payload), 0, payload.Length);
+            _delivered = _delivered.Add(taken);
+            Next = Next.Add(taken);
+        }
+        if (taken < payload.Length)
+        {
+            Store(Next, payload[taken..]);
+            Next = Next.Add(payload.Length - taken);
+        }
+        if (_outOfOrder.Count == 0)
+            return;
+        _outOfOrder.RemoveBefore(Next);
+        if (_outOfOrder.Count > 0 && _outOfOrder[0].Start == Next)
+        {
+            Next = _outOfOrder[0].End;
+            _outOfOrder.RemoveBefore(Next);
+        }
+        Deliver(user);
+    }
+
+    private void Keep(SequenceNumber sequence, ReadOnlySpan<byte> payload)
+    {
+        // Beyond the bound on ranges it is as if the segment had been lost: the guest sends it again.
+        if (!_outOfOrder.Add(sequence, sequence.Add(payload.Length)))
+            return;
+        _latestOutOfOrder = sequence;
+        Store(sequence, payload);
+    }
+
+    private void Store(SequenceNumber sequence, ReadOnlySpan<byte> payload)
+    {
+        _buffer ??= pool.Rent(_capacity);
+        int offset = OffsetOf(sequence);
+        int first = Math.Min(payload.Length, _capacity - offset);
+        payload[..first].CopyTo(_buffer.AsSpan(offset));
+        payload[first..].CopyTo(_buffer);
+    }
+
+    private void ReturnBufferWhenEmpty()
+    {
+        if (_buffer is not null && Buffered == 0 && _outOfOrder.Count == 0)
+        {
+            pool.Return(_buffer);
+            _buffer = null;
+        }
+    }
+
+    private readonly int OffsetOf(SequenceNumber sequence) => (int)(sequence.Value & (uint)(_capacity - 1));
+}
