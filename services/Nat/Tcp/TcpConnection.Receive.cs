@@ -193,10 +193,11 @@ public sealed partial class TcpConnection
     {
         _retransmitsInRow = 0;
         // RFC 7323, 4.1: the echo tells which segment was answered, also after a retransmission. Its clock is in
-        // milliseconds, so our own measurement is better where there is one.
+        // milliseconds, so our own measurement is better where there is one. An echo from before the last time-out
+        // says nothing: an answer to it was lost, and the answer to what was sent again repeats the old echo (5.3, R3).
         if (sample > 0)
             _roundTrip.Sample(sample);
-        else if (_timestamps && segment.Options.HasTimestamps && segment.Options.TimestampEcho != 0)
+        else if (_timestamps && segment.Options.HasTimestamps && (int)(segment.Options.TimestampEcho - _timeoutClock) >= 0)
             _roundTrip.Sample(Math.Max(0, (int)(TimestampClock(now) - segment.Options.TimestampEcho)) * 1000L);
         else
             _roundTrip.Restore();

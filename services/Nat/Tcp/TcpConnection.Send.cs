@@ -15,6 +15,7 @@ public sealed partial class TcpConnection
     private int _handshakeSends;
     private int _retransmitsInRow;
     private int _persistProbes;
+    private uint _timeoutClock;
     private bool _ackNow;
     private bool _blocked;
 
@@ -99,6 +100,7 @@ public sealed partial class TcpConnection
             Retransmits++;
         _sender.OnSynSent();
         _acknowledgedToPeer = _receiver.Next;
+        _timeoutClock = TimestampClock(now);
         _handshakeDeadline = now + (_options.InitialRto << Math.Min(_handshakeSends - 1, 6));
     }
 
@@ -113,6 +115,7 @@ public sealed partial class TcpConnection
             Close(TcpCloseReason.RetransmissionTimeout);
             return false;
         }
+        _timeoutClock = TimestampClock(now);
         _sender.OnTimeout(first: _retransmitsInRow == 1);
         _roundTrip.BackOff();
         return true;
