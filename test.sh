@@ -42,11 +42,11 @@ install_packages() {
 # Runs one project's tests: its output to a file, its counts to an XML file; a hang is ended and tells what ran.
 run_project() {
     local name=$1 limit=$2 folder=$results/$1 begun=$SECONDS code
-    local -a options=(-noColor -noLogo -xml "$folder/results.xml")
+    local -a options=(-noColor -noLogo -verbose -xml "$folder/results.xml")
     mkdir -p "$folder"
     # With it, the output of a project that hangs says which tests were under way.
     [ "$name" = EndToEnd ] && options+=(-longRunning 120)
-    timeout --kill-after=20 --signal=INT "$limit" "artifacts/bin/$name.Tests/release/$name.Tests" "${options[@]}" >"$folder/output.txt" 2>&1 </dev/null
+    timeout --kill-after=20 --signal=TERM "$limit" "artifacts/bin/$name.Tests/release/$name.Tests" "${options[@]}" >"$folder/output.txt" 2>&1 </dev/null
     code=$?
     echo "$code $((SECONDS - begun))" >"$folder/code"
 }
@@ -70,7 +70,12 @@ report() {
     printf '%-12s %4d passed, %d failed, %d skipped  (%d s)\n' "$name" "$ok" "$bad" "$skip" "$seconds"
     if [ "$bad" -gt 0 ]; then
         [ "$code" -ge 124 ] && say "  ended after its time limit; the end of its output says what ran"
-        if [ "$ran" -eq 0 ] || [ "$code" -ge 124 ]; then tail -n 80 "$folder/output.txt"; else grep -v -E '^ *$' "$folder/output.txt" | tail -n 400; fi
+        if [ "$ran" -eq 0 ] || [ "$code" -ge 124 ]; then
+            tail -n 80 "$folder/output.txt"
+        else
+            # The failures, without the frames of the stack that are not ours; all of it stands in the file.
+            grep -v -E '^ *$|\[(STARTING|FINISHED|OUTPUT)\]|^ +at (System|Microsoft|Grpc|Xunit|InvokeStub|.*\.MoveNext)|--- End of stack' "$folder/output.txt" | cut -c 1-400 | tail -n 250
+        fi
     elif [ "$skip" -gt 0 ]; then
         grep -o '<reason><!\[CDATA\[[^]]*' "$xml" | sed 's/.*\[/  skipped: /' | sort | uniq -c | sort -rn | head -n 5
     fi

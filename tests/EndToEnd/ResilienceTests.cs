@@ -15,7 +15,7 @@ public sealed class ResilienceTests : OwnInstanceTest
     [Fact]
     public async Task Killed_services_come_back_and_down_leaves_the_host_as_it_was()
     {
-        string before = await DescribeHostAsync();
+        string before = await Instance.DescribeHostAsync();
         (await Instance.VnetAsync("up")).EnsureSuccess();
         await using TestGuest web1 = await Instance.AddGuestAsync("web1", "vmnet8");
         await using TestGuest web2 = await Instance.AddGuestAsync("web2", "vmnet8");
@@ -46,13 +46,13 @@ public sealed class ResilienceTests : OwnInstanceTest
         await download.DisposeAsync();
         await ping.DisposeAsync();
         (await Instance.VnetAsync("down")).EnsureSuccess();
-        Assert.Equal(before, await DescribeHostAsync());
+        Assert.Equal(before, await Instance.DescribeHostAsync());
     }
 
     [Fact]
     public async Task Down_cleans_up_also_when_the_agent_cannot_be_asked()
     {
-        string before = await DescribeHostAsync();
+        string before = await Instance.DescribeHostAsync();
         (await Instance.VnetAsync("up")).EnsureSuccess();
         await Instance.AddGuestAsync("web1", "vmnet8");
         // Everything dies at once, the supervisor first: nobody is left to be asked.
@@ -64,7 +64,7 @@ public sealed class ResilienceTests : OwnInstanceTest
         await Wait.UntilAsync(TimeSpan.FromSeconds(3), "all are dead", () => services.Values.All(process => !IsAlive(process)));
 
         (await Instance.VnetAsync("down")).EnsureSuccess();
-        Assert.Equal(before, await DescribeHostAsync());
+        Assert.Equal(before, await Instance.DescribeHostAsync());
     }
 
     [Fact]
@@ -109,22 +109,5 @@ public sealed class ResilienceTests : OwnInstanceTest
             lines.Add((await guest.RunAsync("ip", "route")).Output);
         }
         return string.Join('\n', lines);
-    }
-
-    private async Task<string> DescribeHostAsync()
-    {
-        CommandResult description = (await Instance.Host.RunAsync("sh", "-c", """
-            set -e
-            echo "links:"; ip -o link | sed 's/ state [A-Z]* / /'
-            echo "addresses:"; ip -o addr | sed 's/valid_lft.*//'
-            echo "routes:"; ip route show table all | sort
-            echo "rules:"; ip rule
-            echo "nft:"; nft list ruleset
-            echo "sysctl:"; sysctl net.ipv4.ping_group_range net.ipv4.ip_forward net.ipv4.conf.all.forwarding net.ipv6.conf.all.forwarding
-            """)).EnsureSuccess();
-        // Others on this machine may make namespaces of their own meanwhile: those of this instance count.
-        string[] namespaces = [.. NetworkNamespace.List().Where(name => name.StartsWith(Instance.Prefix, StringComparison.Ordinal))];
-        string[] files = Directory.Exists("/etc/netns") ? [.. Directory.GetDirectories("/etc/netns", Instance.Prefix + "*").Order()] : [];
-        return $"{description.Output}ip netns: {string.Join(' ', namespaces)}\n/etc/netns: {string.Join(' ', files)}";
     }
 }

@@ -16,6 +16,9 @@ public sealed record InstanceOptions
     /// <summary>Commands run in the host's namespace before <c>vnet up</c>.</summary>
     public IReadOnlyList<string[]> HostCommands { get; init; } = [];
 
+    /// <summary>Whether the host has its wan; without it the host has no device but lo.</summary>
+    public bool WithWan { get; init; } = true;
+
     /// <summary>Whether StartAsync runs <c>vnet up</c>.</summary>
     public bool Up { get; init; } = true;
 
@@ -192,6 +195,24 @@ public sealed class Instance : IAsyncDisposable
         return answer.Status == HealthCheckResponse.Types.ServingStatus.Serving;
     }
 
+    /// <summary>Everything that VNetMesh could have changed on the host, to compare before and after.</summary>
+    public async Task<string> DescribeHostAsync()
+    {
+        CommandResult description = (await Host.RunAsync("sh", "-c", """
+            set -e
+            echo "links:"; ip -o link | sed 's/ state [A-Z]* / /'
+            echo "addresses:"; ip -o addr | sed 's/valid_lft.*//'
+            echo "routes:"; ip route show table all | sort
+            echo "rules:"; ip rule
+            echo "nft:"; nft list ruleset
+            echo "sysctl:"; sysctl net.ipv4.ping_group_range net.ipv4.ip_forward net.ipv4.conf.all.forwarding net.ipv6.conf.all.forwarding
+            """)).EnsureSuccess();
+        // Others on this machine may make namespaces of their own meanwhile: those of this instance count.
+        string[] namespaces = [.. NetworkNamespace.List().Where(name => name.StartsWith(Prefix, StringComparison.Ordinal))];
+        string[] files = Directory.Exists("/etc/netns") ? [.. Directory.GetDirectories("/etc/netns", Prefix + "*").Order()] : [];
+        return $"{description.Output}ip netns: {string.Join(' ', namespaces)}\n/etc/netns: {string.Join(' ', files)}";
+    }
+
     /// <summary>The end of each service's log.</summary>
     public string Logs(int lines = 60)
     {
@@ -227,6 +248,11 @@ public sealed class Instance : IAsyncDisposable
 
     private async Task BuildAsync()
     {
+        if (!_options.WithWan)
+        {
+            await NetworkNamespace.CreateAsync(Host.Name);
+            return;
+        }
         Directory.CreateDirectory(Path.GetDirectoryName(ResolvConf)!);
         await File.WriteAllTextAsync(ResolvConf, $"nameserver {WanAddress}\n");
         await NetworkNamespace.CreateAsync(Host.Name);
