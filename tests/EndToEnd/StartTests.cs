@@ -53,7 +53,7 @@ public sealed class DemoTests : OwnInstanceTest
         {
             await Instance.VnetAsync("down");
             Assert.Equal(before, await Instance.DescribeHostAsync());
-            Assert.Empty(NetworkNamespace.List().Except(namespaces).Where(name => Names.Contains(name) || name.Contains("wan", StringComparison.Ordinal)));
+            Assert.DoesNotContain(NetworkNamespace.List().Except(namespaces), name => Names.Contains(name) || name.Contains("wan", StringComparison.Ordinal));
         }
     }
 }
