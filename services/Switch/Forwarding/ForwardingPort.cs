@@ -1,0 +1,57 @@
+using VNetMesh.Links;
+using VNetMesh.Switch.Registry;
+
+namespace VNetMesh.Switch.Forwarding;
+
+/// <summary>A port as the data path has it. All but the name, the counters and <see cref="ReaderDrops"/> belongs to the network's loop.</summary>
+public sealed class ForwardingPort : IReadyHandler
+{
+    internal ForwardingPort(NetworkForwarder network, string name, PortRole role)
+    {
+        Network = network;
+        Name = name;
+        Role = role;
+    }
+
+    /// <summary>"networks/vmnet8/ports/web1"</summary>
+    public string Name { get; }
+
+    public TrafficCounters Counters { get; } = new();
+
+    /// <summary>Frames that never came to the loop: the reader of an Attach stream alone counts here.</summary>
+    public TrafficCounters ReaderDrops { get; } = new();
+
+    public NetworkForwarder Network { get; }
+
+    internal int Index { get; set; }
+
+    internal PortRole Role { get; set; }
+
+    internal IFrameLink? Link { get; set; }
+
+    /// <summary>Which connection <see cref="Link"/> is; chosen by the one who connects.</summary>
+    internal long Connection { get; set; }
+
+    /// <summary>Called when the link is let go, for whatever reason, with that reason.</summary>
+    internal Action<string>? Released { get; set; }
+
+    internal EventLoop.Registration Registration { get; set; }
+
+    internal bool IsRemoved { get; set; }
+
+    internal bool NeedsFlush { get; set; }
+
+    internal bool IsDeferred { get; set; }
+
+    public void OnReady(uint events, long now) => Network.Serve(this, now);
+
+    public long Drops(DropCause cause) => Counters.Drops(cause) + ReaderDrops.Drops(cause);
+}
+
+/// <summary>Told of links that ended by themselves. Called on a loop's thread: must not block.</summary>
+public interface ILinkObserver
+{
+    /// <param name="connection">The number that the link was connected under.</param>
+    /// <param name="reason">Why, in plain words.</param>
+    void OnLinkLost(ForwardingPort port, long connection, string reason);
+}

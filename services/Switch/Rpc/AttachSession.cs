@@ -1,0 +1,123 @@
+using System.Security.Cryptography;
+using Grpc.Core;
+using VNetMesh.Hosting;
+using VNetMesh.Links;
+using VNetMesh.Packets;
+using VNetMesh.Switch.Forwarding;
+using VNetMesh.Switch.Registry;
+using VNetMesh.V1;
+using PortTransport = VNetMesh.Switch.Registry.PortTransport;
+
+namespace VNetMesh.Switch.Rpc;
+
+/// <summary>
+/// One Attach stream: hello and welcome, then batches both ways. Two tasks, one for each way; when either ends, so does
+/// the other, and the port vanishes with them.
+/// </summary>
+internal sealed class AttachSession(NetworkRegistry registry, PortDirectory ports, IAsyncStreamReader<AttachRequest> requests, IServerStreamWriter<AttachResponse> responses)
+{
+    public const int MaxBatch = 256;
+
+    /// <summary>Beyond this a batch is sent before it has 256 frames: messages should stay far below gRPC's limit.</summary>
+    private const int BatchBytes = 256 * 1024;
+
+    /// <exception cref="RegistryException">The hello was refused.</exception>
+    /// <exception cref="RpcException">The client broke the protocol, or its port was taken from it.</exception>
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        if (!await requests.MoveNext(cancellation) || requests.Current.Hello is not { } hello)
+            throw RpcErrors.InvalidArgument("HELLO_REQUIRED", "the first message of an Attach stream must be the hello");
+        PortEntry entry = ports.RegisterStream(ToInfo(hello));
+        var link = new AttachLink(entry.Info.Offloads ?? LinkOffloads.None);
+        try
+        {
+            await ports.ConnectAsync(entry, link, null);
+            var welcome = new AttachWelcome { Port = entry.Info.ToMessage(), Network = registry.Get(entry.Info.Network).ToMessage() };
+            await responses.WriteAsync(new AttachResponse { Welcome = welcome }, cancellation);
+            await CarryFramesAsync(entry, link, cancellation);
+        }
+        catch (InvalidOperationException) when (link.IsClosed)
+        {
+            throw PortTaken(entry);
+        }
+        finally
+        {
+            ports.RemoveStream(entry);
+            link.CloseStream();
+        }
+    }
+
+    private static RpcException PortTaken(PortEntry entry) =>
+        RpcErrors.Aborted("PORT_REMOVED", $"{entry.Info.Name} was removed, or another link was connected to it", ("port", entry.Info.Name));
+
+    private static PortInfo ToInfo(AttachHello hello) => new()
+    {
+        Network = hello.Network,
+        Id = hello.PortId.Length > 0 ? hello.PortId : "stream-" + RandomNumberGenerator.GetHexString(10, lowercase: true),
+        Role = (Registry.PortRole)hello.Role,
+        Transport = PortTransport.Stream,
+        Mac = PortMessages.ToMac(hello.Mac),
+        Offloads = PortMessages.ToOffloads(hello.Offloads) ?? LinkOffloads.None,
+        Owner = hello.Owner,
+    };
+
+    private async Task CarryFramesAsync(PortEntry entry, AttachLink link, CancellationToken cancellation)
+    {
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        Task reading = ReadAsync(entry, link, ending.Token), writing = WriteAsync(link, ending.Token);
+        Task first = await Task.WhenAny(reading, writing);
+        await ending.CancelAsync();
+        // Both must have left the link before it is closed.
+        await Task.WhenAll(reading, writing).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (first == writing && link.IsClosed)
+            throw PortTaken(entry);
+        await first;
+    }
+
+    private async Task ReadAsync(PortEntry entry, AttachLink link, CancellationToken cancellation)
+    {
+        byte[] record = new byte[FrameRecord.MaxLength];
+        while (await requests.MoveNext(cancellation))
+        {
+            if (requests.Current.Frames is not { } batch)
+                throw RpcErrors.InvalidArgument("FRAMES_REQUIRED", "after the hello, every message must be a batch of frames");
+            if (batch.Frames.Count > MaxBatch)
+                throw RpcErrors.InvalidArgument("BATCH_TOO_LARGE", $"a batch has at most {MaxBatch} frames, not {batch.Frames.Count}");
+            foreach (Frame frame in batch.Frames)
+            {
+                int length = FrameMessages.Write(frame, record);
+                if (length <= 0)
+                    entry.Forwarding.ReaderDrops.CountDrop(length == 0 ? DropCause.FrameTooLong : DropCause.HeaderInconsistent);
+                else if (!await link.PutFromClientAsync(record.AsMemory(0, length), cancellation))
+                    return;
+            }
+            link.FlushFromClient();
+        }
+    }
+
+    private async Task WriteAsync(AttachLink link, CancellationToken cancellation)
+    {
+        while (!link.IsClosed)
+        {
+            FrameBatch batch = TakeBatch(link);
+            if (batch.Frames.Count == 0)
+                await link.WaitForClientAsync(cancellation);
+            else
+                await responses.WriteAsync(new AttachResponse { Frames = batch }, cancellation);
+        }
+    }
+
+    private static FrameBatch TakeBatch(AttachLink link)
+    {
+        var batch = new FrameBatch();
+        int octets = 0;
+        while (batch.Frames.Count < MaxBatch && octets < BatchBytes && link.TryTakeForClient(out ReadOnlySpan<byte> record))
+        {
+            if (record.Length < FrameRecord.MinLength)
+                continue;
+            octets += record.Length - VirtioNetHeader.Length;
+            batch.Frames.Add(FrameMessages.ToMessage(record));
+        }
+        return batch;
+    }
+}
