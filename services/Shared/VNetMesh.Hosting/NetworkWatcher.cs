@@ -22,7 +22,7 @@ public sealed partial class NetworkWatcher(GrpcChannel switchChannel, ILogger lo
     private string _resumeToken = "";
 
     /// <summary>
-    /// Watches until cancelled; then it throws <see cref="OperationCanceledException"/>. To be called once.
+    /// Watches until cancelled, and then returns. To be called once.
     /// </summary>
     /// <param name="onNetworks">
     /// Called with all networks, ordered by name, first when the switch has answered and then after every change; never
@@ -35,7 +35,13 @@ public sealed partial class NetworkWatcher(GrpcChannel switchChannel, ILogger lo
         Task tell = TellForeverAsync(onNetworks, both.Token);
         await Task.WhenAny(watch, tell).ConfigureAwait(false);
         await both.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(watch, tell).ConfigureAwait(false);
+        try
+        {
+            await Task.WhenAll(watch, tell).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+        }
     }
 
     private async Task WatchForeverAsync(CancellationToken cancellation)

@@ -29,6 +29,7 @@ public interface ILoopWork
 public sealed unsafe class EventLoop : IDisposable
 {
     private const int Batch = 64;
+    private const long FaultPause = 10_000; // microseconds
 
     private readonly FileDescriptor _epoll = new(Syscall.Check(SysEpoll.epoll_create1(SysEpoll.EPOLL_CLOEXEC), "epoll_create1"));
     private readonly FileDescriptor _wake = SysEpoll.CreateEvent();
@@ -40,7 +41,9 @@ public sealed unsafe class EventLoop : IDisposable
     private int _slotCount = 1; // slot 0 is the wake descriptor
     private readonly Stack<int> _freeSlots = new();
     private volatile bool _stop;
+    private volatile bool _ended;
     private int _wakePending;
+    private int _workVersion;
 
     /// <param name="name">Thread name, at most 15 characters show in ps.</param>
     /// <param name="onFault">Told of an exception that a handler let out; the loop goes on.</param>
@@ -68,15 +71,15 @@ public sealed unsafe class EventLoop : IDisposable
 
     public void Start() => _thread.Start();
 
-    /// <summary>Runs an action on the loop's thread, soon. From any thread.</summary>
+    /// <summary>Runs an action on the loop's thread, soon. From any thread. Not run when the loop has ended.</summary>
     public void Post(Action action)
     {
         _posted.Enqueue(action);
         if (Interlocked.Exchange(ref _wakePending, 1) == 0)
-            SysEpoll.Signal(_wake.Number);
+            SysEpoll.Signal(_wake);
     }
 
-    /// <summary>Runs a function on the loop's thread and gives its result. From any other thread.</summary>
+    /// <summary>Runs a function on the loop's thread and gives its result; cancelled when the loop has ended. From any thread.</summary>
     public Task<T> InvokeAsync<T>(Func<T> function)
     {
         if (IsCurrent)
@@ -86,22 +89,32 @@ public sealed unsafe class EventLoop : IDisposable
         {
             try
             {
-                completion.SetResult(function());
+                completion.TrySetResult(function());
             }
             catch (Exception exception)
             {
-                completion.SetException(exception);
+                completion.TrySetException(exception);
             }
         });
-        if (_stop)
+        // Either this sees that the loop has ended, or the loop's last look at what was posted sees this.
+        Interlocked.MemoryBarrier();
+        if (_ended)
             completion.TrySetCanceled();
         return completion.Task;
     }
 
     /// <summary>Adds work to be asked each time around. On the loop's thread, or before the start.</summary>
-    public void Add(ILoopWork work) => _work.Add(work);
+    public void Add(ILoopWork work)
+    {
+        _work.Add(work);
+        _workVersion++;
+    }
 
-    public void Remove(ILoopWork work) => _work.Remove(work);
+    public void Remove(ILoopWork work)
+    {
+        if (_work.Remove(work))
+            _workVersion++;
+    }
 
     /// <summary>Watches a descriptor. On the loop's thread, or before the start.</summary>
     /// <returns>A registration to change or end the watch by.</returns>
@@ -144,13 +157,17 @@ public sealed unsafe class EventLoop : IDisposable
         _freeSlots.Push(registration.Index);
     }
 
-    /// <summary>Stops the thread and waits for it.</summary>
+    /// <summary>Stops the thread and waits for it. What was posted before is still run.</summary>
     public void Dispose()
     {
         _stop = true;
-        SysEpoll.Signal(_wake.Number);
-        if (_thread.IsAlive && !IsCurrent)
-            _thread.Join(TimeSpan.FromSeconds(5));
+        SysEpoll.Signal(_wake);
+        bool started = (_thread.ThreadState & System.Threading.ThreadState.Unstarted) == 0;
+        if (!started)
+            _ended = true;
+        // A thread that does not come back keeps its descriptors: closed, their numbers could become another's under it.
+        if (started && !IsCurrent && !_thread.Join(TimeSpan.FromSeconds(5)))
+            return;
         _epoll.Dispose();
         _wake.Dispose();
     }
@@ -166,23 +183,18 @@ public sealed unsafe class EventLoop : IDisposable
         {
             int count = SysEpoll.epoll_wait(_epoll.Number, events, Batch, timeout);
             long now = Now;
-            try
-            {
-                for (int i = 0; i < count; i++)
-                    Dispatch(events[i].data, events[i].events, now);
-                RunPosted();
-                timeout = Turn(now);
-            }
-            catch (Exception exception) when (!_stop)
-            {
-                timeout = 0;
-                _onFault(exception);
-            }
+            for (int i = 0; i < count && !_stop; i++)
+                Dispatch(events[i].data, events[i].events, now);
+            RunPosted();
+            timeout = _stop ? 0 : Turn(now);
             Turns++;
             long took = Now - now;
             if (took > Volatile.Read(ref _longestTurn))
                 Volatile.Write(ref _longestTurn, took);
         }
+        _ended = true;
+        Interlocked.MemoryBarrier();
+        RunPosted();
     }
 
     private void Dispatch(ulong data, uint events, long now)
@@ -195,8 +207,16 @@ public sealed unsafe class EventLoop : IDisposable
         }
         // A handler earlier in the batch may have ended this watch, and its slot may be another's by now.
         ref Slot slot = ref _slots[index];
-        if (slot.Generation == (uint)(data >> 32))
-            slot.Handler?.OnReady(events, now);
+        if (slot.Generation != (uint)(data >> 32) || slot.Handler is not { } handler)
+            return;
+        try
+        {
+            handler.OnReady(events, now);
+        }
+        catch (Exception exception)
+        {
+            _onFault(exception);
+        }
     }
 
     private void RunPosted()
@@ -220,18 +240,47 @@ public sealed unsafe class EventLoop : IDisposable
     /// <returns>Milliseconds to sleep; −1: until something is ready.</returns>
     private int Turn(long now)
     {
+        int version = _workVersion;
         long deadline = long.MaxValue;
         for (int i = 0; i < _work.Count; i++)
-            deadline = Math.Min(deadline, _work[i].OnTurn(now));
+            deadline = Math.Min(deadline, Ask(_work[i], now));
         bool maySleep = _posted.IsEmpty;
         for (int i = 0; i < _work.Count; i++)
-            maySleep &= _work[i].PrepareToSleep();
-        if (!maySleep)
+            maySleep &= Prepare(_work[i]);
+        // Work that came or went moved the others in the list: one of them may not have been asked.
+        if (!maySleep || version != _workVersion)
             return 0;
         if (deadline == long.MaxValue)
             return -1;
         long wait = deadline - Now;
-        return wait <= 0 ? 0 : (int)Math.Min((wait + 999) / 1000, 60_000);
+        return wait <= 0 ? 0 : (int)(Math.Min(wait, 60_000_000) + 999) / 1000;
+    }
+
+    // One that fails must not keep the others from their turn; it is asked again after a while, not at once.
+    private long Ask(ILoopWork work, long now)
+    {
+        try
+        {
+            return work.OnTurn(now);
+        }
+        catch (Exception exception)
+        {
+            _onFault(exception);
+            return now + FaultPause;
+        }
+    }
+
+    private bool Prepare(ILoopWork work)
+    {
+        try
+        {
+            return work.PrepareToSleep();
+        }
+        catch (Exception exception)
+        {
+            _onFault(exception);
+            return true;
+        }
     }
 
     private struct Slot

@@ -123,21 +123,25 @@ public static unsafe class HandoffClient
     /// Asks for the rings of the port of that token. Blocks for at most 5 s. The socket that is returned
     /// must stay open as long as the link is used; it becomes readable when the switch is gone.
     /// </summary>
-    /// <exception cref="HandoffException">The switch refused.</exception>
+    /// <exception cref="HandoffException">The switch refused, or what it gave is not what it must be.</exception>
     /// <exception cref="SyscallException">The socket cannot be reached.</exception>
     public static (RingLink Link, FileDescriptor Life) AskForRing(string socketPath, ReadOnlySpan<byte> token, int capacity, LinkOffloads accepted)
     {
         FileDescriptor socket = Connect(socketPath);
+        var descriptors = new FileDescriptor[3];
         try
         {
-            var descriptors = new FileDescriptor[3];
             HandoffResponse response = Ask(socket, new HandoffRequest(HandoffKind.Ring, BinaryPrimitives.ReadUInt128BigEndian(token), capacity, accepted), [], descriptors);
             RingMemory memory = RingMemory.Map(descriptors[0], response.RingCapacity);
             return (new RingLink(memory, isMaker: false, descriptors[1], descriptors[2], response.Offloads), socket);
         }
-        catch
+        catch (Exception exception)
         {
             socket.Dispose();
+            foreach (FileDescriptor? descriptor in descriptors)
+                descriptor?.Dispose();
+            if (exception is InvalidDataException)
+                throw new HandoffException(HandoffStatus.Failed, exception.Message);
             throw;
         }
     }
@@ -167,12 +171,12 @@ public static unsafe class HandoffClient
         Span<byte> answer = stackalloc byte[HandoffResponse.MaxLength];
         int length = DescriptorMessage.Receive(socket.Number, answer, received, out int count);
         if (!HandoffResponse.TryParse(answer[..length], out HandoffResponse response))
-            throw new HandoffException(HandoffStatus.Failed, "it closed the hand-off socket without an answer");
-        if (response.Status == HandoffStatus.Ok && count == received.Length)
-            return response;
-        for (int i = 0; i < count; i++)
-            received[i].Dispose();
-        throw new HandoffException(response.Status, response.Status == HandoffStatus.Ok ? "descriptors are missing in its answer" : response.Reason);
+            throw new HandoffException(HandoffStatus.Failed, length == 0 ? "it closed the hand-off socket without an answer" : "its answer cannot be understood");
+        if (response.Status != HandoffStatus.Ok)
+            throw new HandoffException(response.Status, response.Reason);
+        if (count != received.Length)
+            throw new HandoffException(HandoffStatus.Failed, "descriptors are missing in its answer");
+        return response;
     }
 }
 
@@ -211,7 +215,7 @@ public static unsafe class DescriptorMessage
 
     /// <summary>Receives one message; descriptors beyond the room given are closed.</summary>
     /// <returns>Octets received; 0 when the far side has closed.</returns>
-    /// <exception cref="SyscallException">Nothing came in the socket's time limit, or the socket failed.</exception>
+    /// <exception cref="SyscallException">Nothing came in the socket's time limit, the socket failed, or (EMSGSIZE) the message was larger than the room.</exception>
     public static int Receive(int socket, Span<byte> bytes, Span<FileDescriptor> descriptors, out int count)
     {
         byte* control = stackalloc byte[ControlLength(MaxDescriptors)];
@@ -227,19 +231,33 @@ public static unsafe class DescriptorMessage
             }
             while (result < 0 && Syscall.Errno == NativeErrno.EINTR);
             Syscall.Check(result, "recvmsg");
-            var header = (SysSocket.cmsghdr*)control;
-            if (message.msg_controllen < (nuint)sizeof(SysSocket.cmsghdr) || header->cmsg_level != SysSocket.SOL_SOCKET || header->cmsg_type != SysSocket.SCM_RIGHTS)
+            TakeDescriptors(control, message.msg_controllen, descriptors, out count);
+            if ((message.msg_flags & (SysSocket.MSG_TRUNC | SysSocket.MSG_CTRUNC)) == 0)
                 return (int)result;
-            var numbers = new ReadOnlySpan<int>(control + sizeof(SysSocket.cmsghdr), ((int)header->cmsg_len - sizeof(SysSocket.cmsghdr)) / sizeof(int));
-            foreach (int number in numbers)
+            foreach (ref FileDescriptor descriptor in descriptors[..count])
             {
-                var descriptor = new FileDescriptor(number);
-                if (count < descriptors.Length)
-                    descriptors[count++] = descriptor;
-                else
-                    descriptor.Dispose();
+                descriptor.Dispose();
+                descriptor = null!;
             }
-            return (int)result;
+            count = 0;
+            throw new SyscallException("recvmsg", NativeErrno.EMSGSIZE);
+        }
+    }
+
+    private static void TakeDescriptors(byte* control, nuint length, Span<FileDescriptor> descriptors, out int count)
+    {
+        count = 0;
+        var header = (SysSocket.cmsghdr*)control;
+        if (length < (nuint)sizeof(SysSocket.cmsghdr) || header->cmsg_level != SysSocket.SOL_SOCKET || header->cmsg_type != SysSocket.SCM_RIGHTS)
+            return;
+        var numbers = new ReadOnlySpan<int>(control + sizeof(SysSocket.cmsghdr), ((int)header->cmsg_len - sizeof(SysSocket.cmsghdr)) / sizeof(int));
+        foreach (int number in numbers)
+        {
+            var descriptor = new FileDescriptor(number);
+            if (count < descriptors.Length)
+                descriptors[count++] = descriptor;
+            else
+                descriptor.Dispose();
         }
     }
 

@@ -64,7 +64,8 @@ public interface IFrameLink : IDisposable
     void Flush();
 
     /// <summary>
-    /// Call before sleeping on <see cref="Descriptor"/>. False: something has come meanwhile, receive again.
+    /// Call before sleeping on <see cref="Descriptor"/>. False: something has come meanwhile, or there is room again after
+    /// <see cref="SendStatus.Full"/>; receive and send again. Once a link has said that it is broken or closed, it is quiet.
     /// </summary>
     bool PrepareToSleep();
 }

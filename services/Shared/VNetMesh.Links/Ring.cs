@@ -49,22 +49,22 @@ public sealed unsafe class Ring
     private ulong _consumedSeen;
     private uint _reservedPadding;
     private int _reservedLength = -1;
+    private ulong _awaitedRoom;
 
     // The consumer's side.
     private ulong _consumed;
     private ulong _producedSeen;
     private uint _unreleased;
 
-    /// <param name="memory">Start of the ring, at a multiple of 64, <see cref="SizeOf"/> octets long.</param>
-    /// <param name="capacity">Octets for records: a power of two, 128 KiB to 64 MiB.</param>
+    /// <summary>Both sides begin at index zero: they open a ring once, when it is new, and believe nothing that they find in it.</summary>
+    /// <param name="memory">Start of the ring, at a multiple of 64, <see cref="SizeOf"/> octets long, zero at first.</param>
+    /// <param name="capacity">Octets for records: a power of two, 256 KiB to 64 MiB.</param>
     public Ring(byte* memory, int capacity)
     {
         ThrowIfBadCapacity(capacity);
         _header = memory;
         _records = memory + HeaderLength;
         _capacity = (ulong)capacity;
-        _produced = _producedSeen = Volatile.Read(ref At(ProducedOffset));
-        _consumed = _consumedSeen = Volatile.Read(ref At(ConsumedOffset));
     }
 
     /// <summary>How the far side broke the rules; null while it has not.</summary>
@@ -72,10 +72,17 @@ public sealed unsafe class Ring
 
     public static int SizeOf(int capacity) => HeaderLength + capacity;
 
+    /// <summary>
+    /// A power of two from 256 KiB to 64 MiB. Half of that would not do: the largest record and the room skipped in front
+    /// of it, when it must not wrap, are together more than 128 KiB, and such a record would wait for ever.
+    /// </summary>
+    public static bool IsGoodCapacity(int capacity) => capacity is >= 256 * 1024 and <= 64 * 1024 * 1024 && (capacity & (capacity - 1)) == 0;
+
+    /// <exception cref="ArgumentOutOfRangeException">See <see cref="IsGoodCapacity"/>.</exception>
     public static void ThrowIfBadCapacity(int capacity)
     {
-        if (capacity is < 128 * 1024 or > 64 * 1024 * 1024 || (capacity & (capacity - 1)) != 0)
-            throw new ArgumentOutOfRangeException(nameof(capacity), capacity, "a ring's capacity is a power of two from 128 KiB to 64 MiB");
+        if (!IsGoodCapacity(capacity))
+            throw new ArgumentOutOfRangeException(nameof(capacity), capacity, "a ring's capacity is a power of two from 256 KiB to 64 MiB");
     }
 
     /// <summary>Room for a payload of that many octets; empty when there is none now.</summary>
@@ -89,7 +96,10 @@ public sealed unsafe class Ring
         ulong toEnd = _capacity - offset;
         ulong padding = needed > toEnd ? toEnd : 0;
         if (!HasRoom(needed + padding))
+        {
+            _awaitedRoom = needed + padding;
             return default;
+        }
         _reservedPadding = (uint)padding;
         _reservedLength = length;
         return new Span<byte>(_records + (padding != 0 ? 0 : offset) + RecordHeaderLength, length);
@@ -124,13 +134,22 @@ public sealed unsafe class Ring
     /// <summary>True once after something was published while the consumer slept: ring its doorbell.</summary>
     public bool TakeConsumerDoorbell() => TakeFlag(ConsumerSleepsOffset);
 
-    /// <summary>Asks for a doorbell when room is made. False: there is room now.</summary>
+    /// <summary>After a reservation that found no room: asks for a doorbell when room is made. False: there is room now.</summary>
     public bool WaitForRoom()
     {
         Interlocked.Exchange(ref FlagAt(ProducerWaitsOffset), 1);
-        ulong before = _consumedSeen;
-        if (!ReadConsumed() || _consumedSeen != before)
+        return !HasRoom(_awaitedRoom);
+    }
+
+    /// <summary>
+    /// True once after the room that a reservation did not find has been made; until then it keeps the doorbell asked
+    /// for, which a smaller release may have used up.
+    /// </summary>
+    public bool TakeRoom()
+    {
+        if (_awaitedRoom == 0 || Fault is not null || WaitForRoom())
             return false;
+        _awaitedRoom = 0;
         return true;
     }
 
@@ -187,7 +206,7 @@ public sealed unsafe class Ring
     {
         Release();
         Interlocked.Exchange(ref FlagAt(ConsumerSleepsOffset), 1);
-        if (_consumed != _producedSeen || ReadProduced() || Fault is not null)
+        if (Fault is null && (_consumed != _producedSeen || ReadProduced() || Fault is not null))
         {
             Volatile.Write(ref FlagAt(ConsumerSleepsOffset), 0);
             return false;
@@ -281,14 +300,22 @@ public sealed unsafe class RingMemory : IDisposable
         return Map(memory, capacity);
     }
 
-    /// <summary>Maps memory that the other side made.</summary>
+    /// <summary>Maps memory that the other side made; it must be of the right size and sealed against change, or reading it could kill this process.</summary>
+    /// <param name="memory">Owned from now on.</param>
+    /// <exception cref="InvalidDataException">The memory is not what it must be.</exception>
     /// <exception cref="SyscallException">It cannot be mapped.</exception>
     public static RingMemory Map(FileDescriptor memory, int capacity)
     {
-        Ring.ThrowIfBadCapacity(capacity);
-        nuint length = (nuint)(2L * Ring.SizeOf(capacity));
-        nint address = Syscall.Check(SysMman.mmap(0, length, SysMman.PROT_READ | SysMman.PROT_WRITE, SysMman.MAP_SHARED, memory.Number, 0), "mmap");
-        return new RingMemory(memory, capacity, address, length);
+        if (!Ring.IsGoodCapacity(capacity))
+            throw new InvalidDataException($"a ring's capacity cannot be {capacity}");
+        long length = 2L * Ring.SizeOf(capacity);
+        int seals = Fcntl.fcntl(memory.Number, Fcntl.F_GET_SEALS, 0);
+        if (seals < 0 || (seals & Fcntl.F_SEAL_SHRINK) == 0)
+            throw new InvalidDataException("the ring's memory is not sealed against shrinking");
+        if (Unistd.lseek(memory.Number, 0, Unistd.SEEK_END) != length)
+            throw new InvalidDataException($"the ring's memory is not {length} octets");
+        nint address = Syscall.Check(SysMman.mmap(0, (nuint)length, SysMman.PROT_READ | SysMman.PROT_WRITE, SysMman.MAP_SHARED, memory.Number, 0), "mmap");
+        return new RingMemory(memory, capacity, address, (nuint)length);
     }
 
     /// <summary>Ring 0 goes from the one who made the memory to the other, ring 1 back.</summary>
@@ -342,25 +369,29 @@ public sealed class RingLink : IFrameLink
 
     public ReceiveStatus TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace)
     {
-        if (!_disposed)
+        if (!_disposed && _send.Fault is null)
             return _receive.TryTake(out record, out trace);
         record = default;
         trace = default;
-        return ReceiveStatus.Closed;
+        return _disposed ? ReceiveStatus.Closed : ReceiveStatus.Broken;
     }
 
     public SendStatus TrySend(ReadOnlySpan<byte> record, in TraceContext trace)
     {
         Span<byte> room = Reserve(record.Length);
-        if (room.IsEmpty)
-            return _disposed ? SendStatus.Closed : SendStatus.Full;
-        record.CopyTo(room);
-        return Commit(record.Length, trace);
+        if (!room.IsEmpty)
+        {
+            record.CopyTo(room);
+            return Commit(record.Length, trace);
+        }
+        if (_disposed || Fault is not null)
+            return SendStatus.Closed;
+        return record.Length is 0 or > FrameRecord.MaxLength ? SendStatus.Refused : SendStatus.Full;
     }
 
     public Span<byte> Reserve(int length)
     {
-        if (_disposed)
+        if (_disposed || length is <= 0 or > FrameRecord.MaxLength)
             return default;
         Span<byte> room = _send.Reserve(length);
         // Asking for the doorbell may find that room was just made.
@@ -369,8 +400,12 @@ public sealed class RingLink : IFrameLink
         return room;
     }
 
-    public SendStatus Commit(int length, in TraceContext trace) =>
-        _disposed ? SendStatus.Closed : _send.Commit(length, trace) ? SendStatus.Sent : SendStatus.Full;
+    public SendStatus Commit(int length, in TraceContext trace)
+    {
+        if (_disposed || Fault is not null)
+            return SendStatus.Closed;
+        return _send.Commit(length, trace) ? SendStatus.Sent : SendStatus.Refused;
+    }
 
     public void Flush()
     {
@@ -387,8 +422,13 @@ public sealed class RingLink : IFrameLink
     {
         if (_disposed)
             return true;
+        // What the far side rings for from here on wakes this side again; what it rang for before is looked for now.
         SysEpoll.Drain(_ownDoorbell.Number);
-        return _receive.PrepareToSleep();
+        Flush();
+        bool wasSound = Fault is null;
+        bool nothingCame = _receive.PrepareToSleep();
+        bool roomCame = _send.TakeRoom();
+        return nothingCame && !roomCame && wasSound == Fault is null;
     }
 
     public void Dispose()
