@@ -1,0 +1,463 @@
+using System.Diagnostics;
+using VNetMesh.Links;
+using VNetMesh.Native;
+using VNetMesh.Nat.Gateways;
+using VNetMesh.Nat.Observability;
+using VNetMesh.Nat.Sockets;
+using VNetMesh.Nat.Tcp;
+using VNetMesh.Nat.Timing;
+using VNetMesh.Packets;
+
+namespace VNetMesh.Nat.Flows;
+
+/// <summary>
+/// A guest's TCP connection and the host socket behind it. <see cref="TcpConnection"/> is the guest's side; this class joins
+/// the two: see the table in <see cref="Gateway"/>. Every entry from outside ends in <see cref="Settle"/>, which brings the
+/// socket's watch and the timer in line with what both sides want now.
+/// </summary>
+internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITimerOwner, INeighbourWaiter
+{
+    /// <summary>RFC 5382, REQ-5: not less than 2 h 4 min.</summary>
+    public const long EstablishedIdle = (2 * 3600 + 4 * 60) * 1_000_000L;
+
+    /// <summary>RFC 5382, REQ-5 asks for 4 min at least; a late answer to a request that ended its half may take longer.</summary>
+    public const long HalfClosedIdle = 30 * 60 * 1_000_000L;
+
+    /// <summary>Longer than any guest's own connect goes on.</summary>
+    public const long DialTimeout = 150 * 1_000_000L;
+
+    private const long BlockedRetry = 5_000;
+    private const int ReadsPerTurn = 4;
+
+    private readonly TcpFlowTable _table;
+    private readonly LoopTimer _timer;
+    private FileDescriptor? _socket;
+    private EventLoop.Registration _registration;
+    private uint _watched; // what the loop watches the socket for
+    private bool _isWatched;
+    private bool _isDirty;
+    private bool _isBlocked;
+    private bool _hostFull; // the socket takes no more now
+    private bool _hostEnded; // the socket gave its end
+    private bool _hostBroken; // the socket gave an error
+    private bool _guestEnded;
+    private string _reason = "";
+
+    // While the host's connect is under way.
+    private List<HostEndpoint> _targets = [];
+    private byte[] _quote = [];
+    private Activity? _dial;
+    private int _target = -1;
+    private long _dialStarted;
+
+    public TcpFlow(GatewayContext gateway, TcpFlowTable table, Neighbour guest, in TcpFlowKey key, bool inbound, long now)
+        : base(gateway, FlowProtocol.Tcp, guest, key.GuestPort, key.Remote, key.RemotePort, inbound ? FlowState.Handshake : FlowState.Dialing, inbound, now)
+    {
+        _table = table;
+        Key = key;
+        _timer = new LoopTimer(this);
+        Connection = table.CreateConnection(this);
+    }
+
+    public TcpFlowKey Key { get; }
+
+    public TcpConnection Connection { get; }
+
+    public override uint Retransmits => (uint)Connection.Retransmits;
+
+    public override long RoundTrip => Connection.SmoothedRttMicros;
+
+    /// <summary>The guest's SYN: dials the targets in turn, and answers when one has answered.</summary>
+    public void BeginOutbound(in GuestPacket packet, in TcpSegmentIn syn, List<HostEndpoint> targets)
+    {
+        // RFC 792: the header and 64 bits are quoted should the destination be unreachable.
+        ReadOnlySpan<byte> original = packet.Ip.Packet;
+        _quote = original[..Math.Min(original.Length, packet.Ip.HeaderLength + 8)].ToArray();
+        _targets = targets;
+        Connection.ReceiveSyn(syn, packet.Now);
+        DialNext(NativeErrno.ECONNREFUSED, packet.Now);
+        Settle(packet.Now);
+    }
+
+    /// <summary>A forward's client is connected: opens to the guest.</summary>
+    public void BeginInbound(FileDescriptor client, long now)
+    {
+        TakeSocket(client);
+        Host = HostSocket.LocalEndpoint(client.Number);
+        if (!Gateway.Neighbours.TryResolve(Guest.Address, this, now))
+            End("guest_unreachable");
+        Settle(now);
+    }
+
+    public void OnResolved(Neighbour neighbour, long now)
+    {
+        if (State == FlowState.Closed)
+            return;
+        Connection.Open(now);
+        Settle(now);
+    }
+
+    public void OnUnresolved(Neighbour neighbour, long now) => End("guest_unreachable");
+
+    /// <summary>A segment of the guest's.</summary>
+    public void Receive(in TcpSegmentIn segment, long now)
+    {
+        LastActivity = now;
+        Connection.Receive(segment, now);
+        if (_isDirty || State == FlowState.Closed)
+            return;
+        _isDirty = true;
+        _table.MarkDirty(this);
+    }
+
+    /// <summary>The turn's segments are all in.</summary>
+    public void PollNow(long now)
+    {
+        _isDirty = false;
+        Connection.Poll(now);
+        Settle(now);
+    }
+
+    /// <summary>The link has room again.</summary>
+    public void OnRoom(long now)
+    {
+        _isBlocked = false;
+        Connection.Poll(now);
+        Settle(now);
+    }
+
+    public void OnReady(uint events, long now)
+    {
+        if (State == FlowState.Dialing)
+        {
+            OnDialled(HostSocket.TakeError(_socket!.Number), now);
+            Settle(now);
+            return;
+        }
+        if ((events & SysEpoll.EPOLLERR) != 0)
+            _hostBroken = true;
+        if ((events & SysEpoll.EPOLLOUT) != 0 && _hostFull && !_hostBroken)
+        {
+            _hostFull = false;
+            Connection.Resume(now);
+        }
+        if ((events & SysEpoll.EPOLLIN) != 0 && !_hostBroken)
+            ReadHost(now);
+        // Both halves of the socket are shut, which epoll tells whether it is asked or not: do not listen until there is reason to read.
+        if ((events & SysEpoll.EPOLLHUP) != 0 && !WantsToRead)
+            Unwatch();
+        Settle(now);
+    }
+
+    public void OnTimer(long now)
+    {
+        if (State == FlowState.Dialing)
+        {
+            if (now - Started >= DialTimeout)
+                End("dial_timeout");
+        }
+        else if (now - LastActivity >= IdleLimit)
+        {
+            End("idle_timeout");
+        }
+        else
+        {
+            Connection.Poll(now);
+        }
+        Settle(now);
+    }
+
+    public override void End(string reason)
+    {
+        if (State == FlowState.Closed)
+            return;
+        _reason = reason;
+        // Nothing was said to the guest yet, and silence stays silence; or there is nobody to say it to.
+        if (reason == "dial_timeout" || Connection.State == TcpState.Closed)
+            Connection.Drop();
+        else
+            Connection.Abort(EventLoop.Now);
+    }
+
+    // ---- The guest's side -------------------------------------------------------------------------------------
+
+    public int Deliver(ReadOnlySpan<byte> payload)
+    {
+        if (_hostFull || _socket is null)
+            return _hostBroken ? payload.Length : 0;
+        int sent = HostSocket.Send(_socket.Number, payload);
+        if (sent < 0 && sent != -NativeErrno.EAGAIN)
+        {
+            _hostBroken = true; // Settle resets the guest; until then its data goes nowhere
+            return payload.Length;
+        }
+        _hostFull = sent < payload.Length;
+        sent = Math.Max(0, sent);
+        if (BytesToRemote == 0 && sent > 0)
+            NatTelemetry.Event(this, "first_byte_to_remote");
+        BytesToRemote += (ulong)sent;
+        return sent;
+    }
+
+    public void OnEstablished()
+    {
+        NatTelemetry.Event(this, "established");
+        SetState(FlowState.Established);
+    }
+
+    public void OnPeerFin()
+    {
+        _guestEnded = true;
+        NatTelemetry.Event(this, "guest_fin");
+        NoteHalf("guest_fin");
+        if (_socket is not null && SysSocket.shutdown(_socket.Number, SysSocket.SHUT_WR) != 0)
+            _hostBroken = true;
+    }
+
+    // Settle begins to read the host again.
+    public void OnSendSpace()
+    {
+    }
+
+    public void OnClosed(TcpCloseReason reason)
+    {
+        BytesToGuest = (ulong)Connection.BytesSent;
+        Unwatch();
+        if (_socket is not null)
+        {
+            if (reason != TcpCloseReason.Normal)
+                HostSocket.ResetOnClose(_socket.Number);
+            _socket.Dispose();
+            _socket = null;
+        }
+        NatTelemetry.EndDial(_dial, "given_up");
+        Gateway.Timers.Cancel(_timer);
+        _table.Forget(this);
+        Gateway.Flows.Remove(this, reason switch
+        {
+            TcpCloseReason.Normal or TcpCloseReason.Aborted or TcpCloseReason.Refused when _reason.Length > 0 => _reason,
+            TcpCloseReason.ResetByPeer => "guest_reset",
+            TcpCloseReason.RefusedByPeer => "guest_refused",
+            TcpCloseReason.HandshakeTimeout => "handshake_timeout",
+            TcpCloseReason.RetransmissionTimeout => "guest_timeout",
+            _ => "closed",
+        });
+    }
+
+    public bool Transmit(in TcpSegmentOut segment, ReadOnlySpan<byte> payload1, ReadOnlySpan<byte> payload2)
+    {
+        if (!TcpFrames.Send(Gateway.Sender, Guest.Mac, Key, segment, payload1, payload2))
+            return false;
+        if (segment.PayloadLength > 0 && BytesToGuest == 0)
+        {
+            BytesToGuest = (ulong)segment.PayloadLength; // Settle makes it exact
+            NatTelemetry.Event(this, "first_byte_to_guest");
+        }
+        return true;
+    }
+
+    // ---- The host's side --------------------------------------------------------------------------------------
+
+    private bool WantsToRead => State is FlowState.Established or FlowState.HalfClosed && !_hostEnded && Connection.SendFree > 0;
+
+    private long IdleLimit => State == FlowState.HalfClosed || State == FlowState.Closing ? HalfClosedIdle : EstablishedIdle;
+
+    private void DialNext(int lastError, long now)
+    {
+        int errno = lastError;
+        while (++_target < _targets.Count)
+        {
+            HostEndpoint target = _targets[_target];
+            _dialStarted = now;
+            _dial = NatTelemetry.BeginDial(this, target.Address.ToString(), target.Port);
+            FileDescriptor? socket = HostSocket.Open(target.Family, SysSocket.SOCK_STREAM, 0, out errno);
+            if (socket is null)
+            {
+                FinishDial(errno, now);
+                break;
+            }
+            // What the guest sends apart leaves apart; what it sends as a whole comes as a whole.
+            _ = SysSocket.SetOption(socket.Number, SysSocket.IPPROTO_TCP, SysSocket.TCP_NODELAY, 1);
+            errno = HostSocket.Connect(socket.Number, target);
+            if (errno is 0 or NativeErrno.EINPROGRESS)
+            {
+                TakeSocket(socket);
+                if (errno == 0)
+                    OnDialled(0, now);
+                return;
+            }
+            socket.Dispose();
+            FinishDial(errno, now);
+        }
+        TellDialFailed(errno, now);
+    }
+
+    private void OnDialled(int errno, long now)
+    {
+        FinishDial(errno, now);
+        if (errno == 0)
+        {
+            Host = HostSocket.LocalEndpoint(_socket!.Number);
+            (_targets, _quote) = ([], []);
+            LastActivity = now;
+            SetState(FlowState.Handshake);
+            Connection.Accept(now);
+            return;
+        }
+        Unwatch();
+        _socket!.Dispose();
+        _socket = null;
+        DialNext(errno, now);
+    }
+
+    private void FinishDial(int errno, long now)
+    {
+        string result = errno == 0 ? "connected" : DialResult(errno);
+        NatTelemetry.EndDial(_dial, result);
+        _dial = null;
+        Gateway.Shared.Metrics.Dialled(Gateway.Settings.NetworkId, result, now - _dialStarted);
+    }
+
+    // What the host learned, the guest is told; what the host did not learn, it is not.
+    private void TellDialFailed(int errno, long now)
+    {
+        _reason = "dial_" + DialResult(errno);
+        if (errno is NativeErrno.ECONNREFUSED or NativeErrno.ECONNRESET)
+        {
+            Connection.Refuse(now);
+            return;
+        }
+        if (DialResult(errno) == "failed")
+            Gateway.Drops.Count(DropCause.SocketUnavailable);
+        if (SocketErrors.UnreachableCode(errno) is { } code)
+        {
+            Gateway.Drops.Count(DropCause.DialUnreachable);
+            Gateway.Errors.Send(Guest, _quote, Icmpv4Type.DestinationUnreachable, code, now);
+        }
+        Connection.Drop();
+    }
+
+    private static string DialResult(int errno) => errno switch
+    {
+        NativeErrno.ECONNREFUSED or NativeErrno.ECONNRESET => "refused",
+        NativeErrno.ETIMEDOUT => "timeout",
+        NativeErrno.ENETUNREACH or NativeErrno.ENETDOWN => "net_unreachable",
+        NativeErrno.EHOSTUNREACH or NativeErrno.EHOSTDOWN => "host_unreachable",
+        NativeErrno.EACCES or NativeErrno.EPERM => "prohibited",
+        _ => "failed",
+    };
+
+    private void ReadHost(long now)
+    {
+        for (int i = 0; i < ReadsPerTurn && WantsToRead; i++)
+        {
+            Span<byte> room = Connection.SendSpace();
+            if (room.IsEmpty)
+                break;
+            int received = HostSocket.Receive(_socket!.Number, room);
+            if (received > 0)
+            {
+                LastActivity = now;
+                Connection.Sent(received);
+                Connection.Poll(now);
+                if (received < room.Length)
+                    break;
+            }
+            else
+            {
+                OnHostEnd(received, now);
+                break;
+            }
+        }
+    }
+
+    private void OnHostEnd(int result, long now)
+    {
+        if (result == -NativeErrno.EAGAIN)
+            return;
+        if (result < 0)
+        {
+            _hostBroken = true;
+            return;
+        }
+        _hostEnded = true;
+        NatTelemetry.Event(this, "remote_fin");
+        NoteHalf("remote_fin");
+        Connection.Shutdown(now);
+    }
+
+    private void NoteHalf(string who)
+    {
+        if (_reason.Length == 0)
+            _reason = who;
+        SetState(_guestEnded && _hostEnded ? FlowState.Closing : FlowState.HalfClosed);
+    }
+
+    private void TakeSocket(FileDescriptor socket)
+    {
+        _socket = socket;
+        _watched = State == FlowState.Dialing ? SysEpoll.EPOLLOUT : 0;
+        _registration = Gateway.Loop.Register(socket.Number, _watched, this);
+        _isWatched = true;
+    }
+
+    // ---- Both -------------------------------------------------------------------------------------------------
+
+    private void Settle(long now)
+    {
+        if (State == FlowState.Closed)
+            return;
+        if (_hostBroken)
+        {
+            End("remote_reset");
+            return;
+        }
+        BytesToGuest = (ulong)Connection.BytesSent;
+        // Both have ended and all was handed over: the kernel brings the rest to its end without us.
+        if (State == FlowState.Closing && _socket is not null)
+        {
+            Unwatch();
+            _socket.Dispose();
+            _socket = null;
+        }
+        if (_socket is not null && State != FlowState.Dialing)
+            Watch((WantsToRead ? SysEpoll.EPOLLIN : 0) | (_hostFull ? SysEpoll.EPOLLOUT : 0));
+        long deadline = State == FlowState.Dialing ? Started + DialTimeout : LastActivity + IdleLimit;
+        long core = Connection.NextDeadline;
+        if (Connection.IsBlocked)
+        {
+            core = Math.Max(core, now + BlockedRetry);
+            if (!_isBlocked)
+            {
+                _isBlocked = true;
+                _table.MarkBlocked(this);
+            }
+        }
+        Gateway.Timers.Set(_timer, Math.Min(deadline, core));
+    }
+
+    private void Watch(uint events)
+    {
+        if (!_isWatched)
+        {
+            if (events == 0)
+                return;
+            _registration = Gateway.Loop.Register(_socket!.Number, events, this);
+            _isWatched = true;
+        }
+        else if (_watched != events)
+        {
+            Gateway.Loop.Modify(_registration, events);
+        }
+        _watched = events;
+    }
+
+    private void Unwatch()
+    {
+        if (!_isWatched)
+            return;
+        Gateway.Loop.Unregister(_registration);
+        _isWatched = false;
+        _watched = 0;
+    }
+}

@@ -1,0 +1,51 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using VNetMesh.Nat.Flows;
+using VNetMesh.Packets;
+
+namespace VNetMesh.Nat.Forwards;
+
+/// <summary>
+/// The rules on disk: one small JSON file, replaced as a whole (written beside, synced, renamed), so that it is always one
+/// state or the next, whenever the process dies.
+/// </summary>
+public sealed class ForwardStore(string path)
+{
+    private const int MaxFileLength = 16 * 1024 * 1024;
+
+    private static readonly JsonSerializerOptions Options = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower) } };
+
+    /// <exception cref="IOException">The file cannot be read, or is not what this class writes.</exception>
+    public List<ForwardRule> Load()
+    {
+        if (!File.Exists(path))
+            return [];
+        if (new FileInfo(path).Length > MaxFileLength)
+            throw new IOException($"{path} is larger than {MaxFileLength} octets");
+        try
+        {
+            Entry[] entries = JsonSerializer.Deserialize<Entry[]>(File.ReadAllBytes(path), Options) ?? [];
+            return [.. entries.Select(entry => new ForwardRule(entry.Network, entry.Id, entry.Protocol, Ipv4Address.Parse(entry.ListenAddress), entry.ListenPort, Ipv4Address.Parse(entry.GuestAddress), entry.GuestPort))];
+        }
+        catch (Exception exception) when (exception is JsonException or FormatException)
+        {
+            throw new IOException($"{path} is damaged: {exception.Message}", exception);
+        }
+    }
+
+    /// <summary>When it returns, the rules are on disk.</summary>
+    /// <exception cref="IOException">They could not be written; the former ones are still there.</exception>
+    public void Save(IEnumerable<ForwardRule> rules)
+    {
+        Entry[] entries = [.. rules.Select(rule => new Entry(rule.Network, rule.Id, rule.Protocol, rule.ListenAddress.ToString(), rule.ListenPort, rule.GuestAddress.ToString(), rule.GuestPort))];
+        string staging = path + ".new";
+        using (var file = new FileStream(staging, FileMode.Create, FileAccess.Write, FileShare.None))
+        {
+            JsonSerializer.Serialize(file, entries, Options);
+            file.Flush(flushToDisk: true);
+        }
+        File.Move(staging, path, overwrite: true);
+    }
+
+    private sealed record Entry(string Network, string Id, FlowProtocol Protocol, string ListenAddress, int ListenPort, string GuestAddress, int GuestPort);
+}

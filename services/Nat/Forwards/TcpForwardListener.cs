@@ -1,0 +1,59 @@
+using VNetMesh.Links;
+using VNetMesh.Native;
+using VNetMesh.Nat.Flows;
+using VNetMesh.Nat.Gateways;
+using VNetMesh.Nat.Sockets;
+
+namespace VNetMesh.Nat.Forwards;
+
+/// <summary>Takes clients' connections and opens each to the guest.</summary>
+internal sealed unsafe class TcpForwardListener : IReadyHandler, IDisposable
+{
+    public const int Backlog = 512;
+    private const int AcceptBatch = 32;
+
+    private readonly GatewayContext _gateway;
+    private readonly TcpFlowTable _tcp;
+    private readonly ForwardRule _rule;
+    private readonly FileDescriptor _socket;
+    private readonly EventLoop.Registration _registration;
+
+    public TcpForwardListener(GatewayContext gateway, TcpFlowTable tcp, ForwardRule rule, FileDescriptor socket)
+    {
+        _gateway = gateway;
+        _tcp = tcp;
+        _rule = rule;
+        _socket = socket;
+        _registration = gateway.Loop.Register(socket.Number, SysEpoll.EPOLLIN, this);
+    }
+
+    public void OnReady(uint events, long now)
+    {
+        for (int i = 0; i < AcceptBatch; i++)
+        {
+            SysSocket.sockaddr_in client;
+            uint length = (uint)sizeof(SysSocket.sockaddr_in);
+            int fd = SysSocket.accept4(_socket.Number, &client, &length, SysSocket.SOCK_NONBLOCK | SysSocket.SOCK_CLOEXEC);
+            if (fd < 0)
+            {
+                int errno = Syscall.Errno;
+                if (errno == NativeErrno.EAGAIN)
+                    return;
+                // No descriptors: the client stays in the backlog, and the next turn must not spin on it.
+                if (errno is NativeErrno.EMFILE or NativeErrno.ENOMEM or NativeErrno.ENOBUFS)
+                {
+                    _gateway.Drops.Count(DropCause.SocketUnavailable);
+                    return;
+                }
+                continue;
+            }
+            _tcp.Accept(new FileDescriptor(fd), Ipv4SocketAddress.AddressOf(client), Ipv4SocketAddress.PortOf(client), _rule.GuestAddress, (ushort)_rule.GuestPort, now);
+        }
+    }
+
+    public void Dispose()
+    {
+        _gateway.Loop.Unregister(_registration);
+        _socket.Dispose();
+    }
+}

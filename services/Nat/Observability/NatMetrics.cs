@@ -1,0 +1,85 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using VNetMesh.Nat.Flows;
+using VNetMesh.Nat.Gateways;
+
+namespace VNetMesh.Nat.Observability;
+
+/// <summary>nat's instruments. Counts that the loop keeps anyway are read when they are asked for.</summary>
+public sealed class NatMetrics : IDisposable
+{
+    public const string MeterName = "VNetMesh.Nat";
+
+    private static readonly string[] ProtocolNames = ["tcp", "udp", "icmp"];
+
+    private readonly Meter _meter;
+    private readonly ConcurrentDictionary<string, Gateway> _gateways = new(StringComparer.Ordinal);
+    private readonly Counter<long> _flowsEnded;
+    private readonly Histogram<double> _flowDuration;
+    private readonly Histogram<double> _dialDuration;
+    private readonly Counter<long> _flowOctets;
+    private readonly Histogram<double> _dnsDuration;
+
+    public NatMetrics(IMeterFactory factory)
+    {
+        _meter = factory.Create(MeterName);
+        _flowsEnded = _meter.CreateCounter<long>("vnetmesh.nat.flows.ended", "{flow}", "Flows that ended, by protocol and reason.");
+        _flowDuration = _meter.CreateHistogram<double>("vnetmesh.nat.flow.duration", "s", "How long flows lived.");
+        _dialDuration = _meter.CreateHistogram<double>("vnetmesh.nat.dial.duration", "s", "How long the host's connects took, by result.");
+        _flowOctets = _meter.CreateCounter<long>("vnetmesh.nat.flow.io", "By", "Payload of flows that ended, by direction.");
+        _dnsDuration = _meter.CreateHistogram<double>("vnetmesh.nat.dns.duration", "s", "How long guests waited for the DNS proxy's answer, by outcome.");
+        _meter.CreateObservableUpDownCounter("vnetmesh.nat.flows", ObserveFlows, "{flow}", "Flows alive, by network and protocol.");
+        _meter.CreateObservableCounter("vnetmesh.nat.drops", ObserveDrops, "{packet}", "What nat did not act on, by network and cause.");
+        _meter.CreateObservableUpDownCounter("vnetmesh.nat.link.up", ObserveLinks, "{link}", "1 while the gateway's port on the switch is connected.");
+    }
+
+    internal void Add(Gateway gateway) => _gateways[gateway.Settings.NetworkId] = gateway;
+
+    internal void Remove(Gateway gateway) => _gateways.TryRemove(new KeyValuePair<string, Gateway>(gateway.Settings.NetworkId, gateway));
+
+    public void FlowEnded(string network, Flow flow, long now)
+    {
+        string protocol = ProtocolNames[(int)flow.Protocol];
+        if (_flowsEnded.Enabled)
+        {
+            _flowsEnded.Add(1, new("vnetmesh.network", network), new("network.transport", protocol), new("vnetmesh.reason", flow.EndReason));
+        }
+        if (_flowDuration.Enabled)
+            _flowDuration.Record((now - flow.Started) / 1e6, new("vnetmesh.network", network), new("network.transport", protocol));
+        if (_flowOctets.Enabled)
+        {
+            _flowOctets.Add((long)flow.BytesToRemote, new("vnetmesh.network", network), new("network.io.direction", "transmit"));
+            _flowOctets.Add((long)flow.BytesToGuest, new("vnetmesh.network", network), new("network.io.direction", "receive"));
+        }
+    }
+
+    /// <param name="result">"connected", or why not.</param>
+    public void Dialled(string network, string result, long microseconds)
+    {
+        if (_dialDuration.Enabled)
+            _dialDuration.Record(microseconds / 1e6, new("vnetmesh.network", network), new("vnetmesh.result", result));
+    }
+
+    public void DnsAnswered(string network, string outcome, long microseconds)
+    {
+        if (_dnsDuration.Enabled)
+            _dnsDuration.Record(microseconds / 1e6, new("vnetmesh.network", network), new("vnetmesh.result", outcome));
+    }
+
+    public void Dispose() => _meter.Dispose();
+
+    private IEnumerable<Measurement<long>> ObserveFlows() =>
+        from gateway in _gateways.Values
+        from protocol in Enum.GetValues<FlowProtocol>()
+        select new Measurement<long>(gateway.Flows.CountOf(protocol), new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "network.transport", ProtocolNames[(int)protocol] } });
+
+    private IEnumerable<Measurement<long>> ObserveDrops() =>
+        from gateway in _gateways.Values
+        from drop in gateway.Drops.Seen()
+        select new Measurement<long>((long)drop.Value, new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "vnetmesh.cause", drop.Key } });
+
+    private IEnumerable<Measurement<int>> ObserveLinks() =>
+        from gateway in _gateways.Values
+        select new Measurement<int>(gateway.IsLinkUp ? 1 : 0, new TagList { { "vnetmesh.network", gateway.Settings.NetworkId } });
+}
