@@ -202,7 +202,7 @@ public sealed partial class NatEngine : IAsyncDisposable
         LogClosed(network, reason);
     }
 
-    private Task RemoveListenerAsync(ForwardRule rule) => AskAsync(rule.Network, gateway =>
+    private Task<bool> RemoveListenerAsync(ForwardRule rule) => AskAsync(rule.Network, gateway =>
     {
         gateway.Forwards.Remove(rule.Id);
         return true;

@@ -38,6 +38,7 @@ internal static class TcpFrames
             HeaderLength = (ushort)(IpEnd + headerLength),
             ChecksumStart = IpEnd,
             ChecksumOffset = TcpView.ChecksumOffset,
+            BufferCount = 1,
         });
     }
 

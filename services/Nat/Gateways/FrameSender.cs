@@ -18,6 +18,8 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
     private const byte Ipv4DefaultTtl = 64;
     private const int MaxPayload = 65535 - Ipv4Header.Length;
 
+    private static readonly VirtioNetHeader PlainHeader = new() { BufferCount = 1 };
+
     private readonly byte[] _packet = new byte[65536];
     private ushort _identification = (ushort)Random.Shared.Next(65536);
 
@@ -47,7 +49,7 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
         }
         EthernetView.Write(record[VirtioNetHeader.Length..], to, settings.Mac, EtherType.Ipv4);
         header.Write(record[(VirtioNetHeader.Length + IpOffset)..]);
-        default(VirtioNetHeader).Write(record);
+        PlainHeader.Write(record);
         payload = record[HeadersLength..];
         return true;
     }
@@ -72,7 +74,7 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
             CountUnsent();
             return;
         }
-        default(VirtioNetHeader).Write(record);
+        PlainHeader.Write(record);
         EthernetView.Write(record[VirtioNetHeader.Length..], to, settings.Mac, EtherType.Arp);
         packet.Write(record[(VirtioNetHeader.Length + EthernetView.HeaderLength)..]);
         Finish(Link!.Commit(VirtioNetHeader.Length + EthernetView.HeaderLength + ArpPacket.Length, default));

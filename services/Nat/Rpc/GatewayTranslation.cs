@@ -19,14 +19,14 @@ internal static class GatewayTranslation
         {
             if (network.Kind != NetworkKind.Nat || !Ipv4Subnet.TryParse(network.Ipv4Subnet, out Ipv4Subnet subnet) || !Ipv4Address.TryParse(network.Ipv4Gateway, out Ipv4Address address))
                 continue;
-            Ipv4Address.TryParse(network.Ipv4HostAddress, out Ipv4Address host);
-            Ipv4Address server = default;
-            if (network.Dhcpv4 is { Enabled: true })
-                Ipv4Address.TryParse(network.Dhcpv4.ServerAddress, out server);
+            Ipv4Address host = AddressOrAny(network.Ipv4HostAddress);
+            Ipv4Address server = AddressOrAny(network.Dhcpv4 is { Enabled: true } dhcp ? dhcp.ServerAddress : "");
             wanted.Add(new GatewaySettings(network.Name, subnet, address, host, server, (int)Math.Clamp(network.Mtu == 0 ? 1500 : network.Mtu, 576, 65535), MacOf(network.Name)));
         }
         return wanted;
     }
+
+    private static Ipv4Address AddressOrAny(string text) => Ipv4Address.TryParse(text, out Ipv4Address address) ? address : default;
 
     /// <summary>The gateway's MAC: the same for the same network each time.</summary>
     public static MacAddress MacOf(string network)

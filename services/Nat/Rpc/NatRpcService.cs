@@ -1,12 +1,10 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using VNetMesh.Hosting;
 using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Forwards;
 using VNetMesh.Nat.Gateways;
-using VNetMesh.Packets;
 using VNetMesh.V1;
 
 namespace VNetMesh.Nat.Rpc;
