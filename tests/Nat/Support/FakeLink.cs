@@ -1,6 +1,5 @@
 using VNetMesh.Links;
 using VNetMesh.Native;
-using VNetMesh.Packets;
 
 namespace VNetMesh.Nat.Tests.Support;
 
