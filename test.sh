@@ -77,7 +77,7 @@ report() {
             grep -v -E '^ *$|\[(STARTING|FINISHED|OUTPUT)\]|^ +at (System|Microsoft|Grpc|Xunit|InvokeStub|.*\.MoveNext)|--- End of stack' "$folder/output.txt" | cut -c 1-400 | tail -n 250
         fi
     elif [ "$skip" -gt 0 ]; then
-        grep -o '<reason><!\[CDATA\[[^]]*' "$xml" | sed 's/.*\[/  skipped: /' | sort | uniq -c | sort -rn | head -n 5
+        grep -o '<reason>[^<]*' "$xml" | sort | uniq -c | sort -rn | head -n 5 | sed -E 's/^ *([0-9]+) <reason>/  skipped \1: /'
     fi
 }
 
