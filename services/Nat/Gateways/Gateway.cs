@@ -57,7 +57,7 @@ namespace VNetMesh.Nat.Gateways;
 /// The link comes and goes with the switch; flows stay. While it is away nothing can be sent, and what TCP had in flight is
 /// sent again when it is back.
 /// </summary>
-public sealed class Gateway : IReadyHandler, ILoopWork
+public sealed class Gateway : IReadyHandler, ILoopWork, IPortHandler
 {
     private const int ReceiveBatch = 256;
     private const byte LastHop = 1;

@@ -70,3 +70,58 @@ internal sealed class TestNat : IDisposable
         Assert.Empty(Faults);
     }
 }
+
+/// <summary>Lets guests reach everything, this host's loopback too: where the test's servers are.</summary>
+internal sealed class OpenPolicy : DestinationPolicy
+{
+    public override bool Allows(Ipv4Address destination) => true;
+}
+
+/// <summary>A gateway with a fake link: the test is the guest.</summary>
+internal sealed class Bench : IDisposable
+{
+    public static readonly Ipv4Address Loopback = Ipv4Address.Parse("127.0.0.1");
+
+    public Bench(DestinationPolicy? policy = null, LinkOffloads offloads = LinkOffloads.All, NatLimits? limits = null, string resolvConf = "/nonexistent")
+    {
+        Nat = new TestNat(policy: policy ?? new OpenPolicy(), limits: limits, resolvConf: resolvConf);
+        Link = new FakeLink(offloads);
+        Nat.Ask(() =>
+        {
+            Nat.Gateway.OnLinkUp(Link);
+            Link.Sent.Clear(); // the announcement
+        });
+    }
+
+    public TestNat Nat { get; }
+    public FakeLink Link { get; }
+    public DropCounters Drops => Nat.Gateway.Drops;
+
+    /// <summary>Gives the gateway records, as one batch.</summary>
+    public void Give(params byte[][] records) => Nat.Ask(() =>
+    {
+        foreach (byte[] record in records)
+            Nat.Gateway.Receive(record, default, EventLoop.Now);
+    });
+
+    /// <summary>The next record that the gateway sends within a time; fails without.</summary>
+    public byte[] Next(double seconds = 3)
+    {
+        byte[]? record = null;
+        Assert.True(TestNat.Within(seconds, () => Nat.Ask(() => Link.Sent.TryDequeue(out record))), $"the gateway sent nothing; drops: {string.Join(", ", Drops.Seen())}");
+        return record!;
+    }
+
+    /// <summary>Nothing is sent for a while.</summary>
+    public void ExpectSilence(int milliseconds = 150)
+    {
+        Thread.Sleep(milliseconds);
+        Assert.Equal(0, Nat.Ask(() => Link.Sent.Count));
+    }
+
+    public void Dispose()
+    {
+        Nat.Dispose();
+        Link.Dispose();
+    }
+}
