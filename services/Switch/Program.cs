@@ -9,6 +9,7 @@ using VNetMesh.Switch.Rpc;
 WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "switch", SwitchTelemetry.Name);
 builder.Services.AddSingleton(services => new NetworkStore(Path.Combine(services.GetRequiredService<RuntimePaths>().State("switch"), "registry.db")));
 builder.Services.AddSingleton<NetworkRegistry>();
+builder.Services.AddSingleton<DeclarationReconciler>();
 builder.Services.AddSingleton<ForwardingPlane>();
 builder.Services.AddSingleton<PortDirectory>();
 builder.Services.AddSingleton<HandoffTokens>();
@@ -17,6 +18,7 @@ builder.Services.AddHostedService<SwitchStartup>();
 builder.Services.AddHostedService<HandoffServer>();
 
 WebApplication app = builder.Build();
+app.Services.GetRequiredService<SwitchMetrics>();
 app.MapCommon();
 app.MapGrpcService<NetworkRpc>();
 app.MapGrpcService<PortRpc>();

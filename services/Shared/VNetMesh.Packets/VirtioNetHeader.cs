@@ -65,7 +65,8 @@ public struct VirtioNetHeader
             return false;
         return GsoKind switch
         {
-            GsoNone => true,
+            // ECN alone is no kind; the kernel refuses it as well (virtio_net_hdr_to_skb).
+            GsoNone => GsoType == GsoNone,
             GsoTcpv4 or GsoTcpv6 or GsoUdpL4 => NeedsChecksum && GsoSize > 0 && frameLength > 14,
             _ => false,
         };

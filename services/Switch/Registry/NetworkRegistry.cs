@@ -92,6 +92,8 @@ public sealed partial class NetworkRegistry : IDisposable
                 CreateTime = current.CreateTime,
                 Conditions = current.Conditions,
             };
+            if (StoredNetwork.AreSame(current, network))
+                return current;
             _store.Save(network.Revision, network);
             Put(ChangeKind.Updated, current, network);
             LogUpdated(network.Name, string.Join(", ", fields));

@@ -66,8 +66,7 @@ public sealed class NetworkStore : IDisposable
         using SqliteTransaction transaction = _connection.BeginTransaction();
         foreach (NetworkDefinition network in networks)
         {
-            string json = JsonSerializer.Serialize(StoredNetwork.From(network), StoredNetworkContext.Default.StoredNetwork);
-            Execute("INSERT INTO networks(id, definition) VALUES($id, $definition) ON CONFLICT(id) DO UPDATE SET definition = $definition", ("$id", network.Id), ("$definition", json));
+            Execute("INSERT INTO networks(id, definition) VALUES($id, $definition) ON CONFLICT(id) DO UPDATE SET definition = $definition", ("$id", network.Id), ("$definition", StoredNetwork.ToJson(network)));
         }
         Execute("UPDATE registry SET revision = $revision", ("$revision", (long)revision));
         transaction.Commit();
@@ -122,6 +121,11 @@ public sealed class NetworkStore : IDisposable
 /// <summary>A network's stored form. Fields may be added; none may change its meaning.</summary>
 internal sealed record StoredNetwork
 {
+    /// <summary>Whether two networks differ in nothing but their revision and their conditions.</summary>
+    public static bool AreSame(NetworkDefinition one, NetworkDefinition other) => ToJson(one with { Revision = 0 }) == ToJson(other with { Revision = 0 });
+
+    public static string ToJson(NetworkDefinition network) => JsonSerializer.Serialize(From(network), StoredNetworkContext.Default.StoredNetwork);
+
     public NetworkKind Kind { get; init; }
     public string? Subnet { get; init; }
     public bool SubnetAuto { get; init; }
