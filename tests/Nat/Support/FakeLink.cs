@@ -51,7 +51,8 @@ internal sealed class FakeLink(LinkOffloads offloads = LinkOffloads.All) : IFram
 
     public SendStatus Commit(int length, in TraceContext trace)
     {
-        Assert.InRange(length, 1, _reserved);
+        if (length < 1 || length > _reserved)
+            throw new InvalidOperationException($"committed {length} of {_reserved}");
         Count++;
         LastLength = length;
         if (Keep)
