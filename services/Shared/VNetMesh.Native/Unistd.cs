@@ -27,4 +27,7 @@ public static unsafe partial class Unistd
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial uint geteuid();
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int chown(string path, int owner, int group);
 }

@@ -1,0 +1,128 @@
+using System.CommandLine;
+using VNetMesh.Cli.Connections;
+using VNetMesh.Cli.Rendering;
+using VNetMesh.V1;
+
+namespace VNetMesh.Cli.Commands;
+
+/// <summary>lease ls, rm; reservation ls, add, rm.</summary>
+internal static class DhcpCommands
+{
+    public static Command Leases(Services services, Output output) => new("lease", "Addresses that DHCP has given out")
+    {
+        ListLeases(services, output),
+        RemoveLease(services),
+    };
+
+    public static Command Reservations(Services services, Output output) => new("reservation", "Addresses that DHCP keeps for a guest")
+    {
+        ListReservations(services, output),
+        AddReservation(services),
+        RemoveReservation(services),
+    };
+
+    public static Task<List<Lease>> AllAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Lease>(async token =>
+    {
+        ListLeasesResponse page = await services.Dhcp.ListLeasesAsync(new ListLeasesRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
+        return (page.Leases, page.NextPageToken);
+    });
+
+    public static void WriteTable(Output output, IReadOnlyList<Lease> leases) => output.WriteTable(
+        ["network", "address", "mac", "hostname", "state", "expires"],
+        [.. leases.Select(lease => new[] { Names.NetworkOf(lease.Name), lease.Ipv4Address, lease.Mac, lease.Hostname.Length == 0 ? "–" : lease.Hostname, Units.Name(lease.State) + (lease.Reserved ? ", reserved" : ""), Units.Until(lease.ExpireTime) })],
+        "No leases.");
+
+    private static Command ListLeases(Services services, Output output)
+    {
+        var command = new Command("ls", "List the leases of a network, or of all");
+        Argument<string?> network = RootCommands.OptionalNetwork();
+        Option<bool> json = RootCommands.JsonOption();
+        command.Add(network);
+        command.Add(json);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            List<Lease> all = await AllAsync(services, Names.NetworkOrAll(parsed.GetValue(network)), cancellation);
+            if (parsed.GetValue(json))
+                output.WriteJson(all);
+            else
+                WriteTable(output, all);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static Command RemoveLease(Services services)
+    {
+        var command = new Command("rm", "Forget a lease, so that its address can be given out again");
+        var name = new Argument<string>("lease") { Description = "NETWORK/ADDRESS, e.g. vmnet8/192.168.108.128" };
+        command.Add(name);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            await services.Dhcp.DeleteLeaseAsync(new DeleteLeaseRequest { Name = Names.Child(parsed.GetRequiredValue(name), "leases") }, deadline: Services.Soon, cancellationToken: cancellation);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static Command ListReservations(Services services, Output output)
+    {
+        var command = new Command("ls", "List the reservations of a network, or of all");
+        Argument<string?> network = RootCommands.OptionalNetwork();
+        Option<bool> json = RootCommands.JsonOption();
+        command.Add(network);
+        command.Add(json);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            List<Reservation> all = await Paging.AllAsync<Reservation>(async token =>
+            {
+                ListReservationsResponse page = await services.Dhcp.ListReservationsAsync(new ListReservationsRequest { Parent = Names.NetworkOrAll(parsed.GetValue(network)), PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
+                return (page.Reservations, page.NextPageToken);
+            });
+            if (parsed.GetValue(json))
+                output.WriteJson(all);
+            else
+                output.WriteTable(["network", "reservation", "address", "mac", "client id", "hostname"], [.. all.Select(ReservationRow)], "No reservations.");
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static string[] ReservationRow(Reservation reservation) =>
+        [Names.NetworkOf(reservation.Name), Names.Short(reservation.Name), reservation.Ipv4Address, Dash(reservation.Mac), Dash(reservation.ClientId), Dash(reservation.Hostname)];
+
+    private static string Dash(string text) => text.Length == 0 ? "–" : text;
+
+    private static Command AddReservation(Services services)
+    {
+        var command = new Command("add", "Keep an address for a guest");
+        var name = new Argument<string>("reservation") { Description = "NETWORK/NAME, e.g. vmnet8/web1" };
+        var address = new Option<string>("--address") { Description = "IPv4 address inside the network's subnet", Required = true };
+        var mac = new Option<string>("--mac") { Description = "The guest's MAC address", DefaultValueFactory = _ => "" };
+        var clientId = new Option<string>("--client-id") { Description = "The guest's DHCP client id, hexadecimal", DefaultValueFactory = _ => "" };
+        var hostname = new Option<string>("--hostname") { Description = "Host name that DHCP tells it", DefaultValueFactory = _ => "" };
+        command.Add(name);
+        foreach (Option option in (Option[])[address, mac, clientId, hostname])
+            command.Add(option);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            string full = Names.Child(parsed.GetRequiredValue(name), "reservations");
+            var reservation = new Reservation { Ipv4Address = parsed.GetRequiredValue(address), Mac = parsed.GetRequiredValue(mac), ClientId = parsed.GetRequiredValue(clientId), Hostname = parsed.GetRequiredValue(hostname) };
+            await services.Dhcp.CreateReservationAsync(new CreateReservationRequest { Parent = "networks/" + Names.NetworkOf(full), ReservationId = Names.Short(full), Reservation = reservation }, deadline: Services.Soon, cancellationToken: cancellation);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static Command RemoveReservation(Services services)
+    {
+        var command = new Command("rm", "Remove a reservation");
+        var name = new Argument<string>("reservation") { Description = "NETWORK/NAME" };
+        command.Add(name);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            await services.Dhcp.DeleteReservationAsync(new DeleteReservationRequest { Name = Names.Child(parsed.GetRequiredValue(name), "reservations") }, deadline: Services.Soon, cancellationToken: cancellation);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,148 @@
+using System.CommandLine;
+using System.Globalization;
+using VNetMesh.Cli.Connections;
+using VNetMesh.Cli.Rendering;
+using VNetMesh.V1;
+
+namespace VNetMesh.Cli.Commands;
+
+/// <summary>guest add, ls, show, rm.</summary>
+internal static class GuestCommands
+{
+    /// <summary>How long `guest add` waits for an address.</summary>
+    public const uint WaitMilliseconds = 10_000;
+
+    public static Command Create(Services services, Output output) => new("guest", "Network namespaces and containers on the networks")
+    {
+        Add(services, output),
+        List(services, output),
+        Show(services, output),
+        Remove(services),
+    };
+
+    public static async Task<Guest> AddAsync(Services services, string id, Guest guest, uint waitMilliseconds, CancellationToken cancellation)
+    {
+        CreateGuestResponse response = await services.Agent.CreateGuestAsync(new CreateGuestRequest { GuestId = id, Guest = guest, WaitMs = waitMilliseconds },
+            deadline: DateTime.UtcNow.AddMilliseconds(waitMilliseconds + 20_000), cancellationToken: cancellation);
+        return response.Guest;
+    }
+
+    public static Task<List<Guest>> AllAsync(Services services, CancellationToken cancellation) => Paging.AllAsync<Guest>(async token =>
+    {
+        ListGuestsResponse page = await services.Agent.ListGuestsAsync(new ListGuestsRequest { PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
+        return (page.Guests, page.NextPageToken);
+    });
+
+    public static void WriteTable(Output output, IReadOnlyList<Guest> guests) => output.WriteTable(
+        ["guest", "network", "address", "mac", "state", "namespace"], [.. guests.Select(Row)], "No guests; add one with: vnet guest add web1 --network vmnet8");
+
+    private static string[] Row(Guest guest) =>
+    [
+        Names.Short(guest.Name),
+        Names.Short(guest.Network),
+        guest.Ipv4Addresses.Count == 0 ? "–" : string.Join(" ", guest.Ipv4Addresses),
+        guest.Mac,
+        Units.Name(guest.State),
+        guest.Netns,
+    ];
+
+    private static Command Add(Services services, Output output)
+    {
+        var command = new Command("add", "Plug a network namespace into a network; without --netns a new one, named like the guest");
+        var name = new Argument<string>("name") { Description = "1 to 32 of a-z, 0-9 and '-', beginning with a letter" };
+        var network = new Option<string>("--network") { Description = "The network, e.g. vmnet8", Required = true };
+        var mac = new Option<string>("--mac") { Description = "MAC address; by default made from the names, the same each time", DefaultValueFactory = _ => "" };
+        var netns = new Option<string>("--netns") { Description = "An existing namespace: its name, its path, or a process id (of a container, say)", DefaultValueFactory = _ => "" };
+        var device = new Option<string>("--interface") { Description = "Name of the interface in it", DefaultValueFactory = _ => "eth0" };
+        var noDhcp = new Option<bool>("--no-dhcp") { Description = "Run no DHCP client in it" };
+        var wait = new Option<uint>("--wait") { Description = "Seconds to wait for an address, 0 to 60", DefaultValueFactory = _ => WaitMilliseconds / 1000 };
+        Option<bool> json = RootCommands.JsonOption();
+        foreach (Option option in (Option[])[network, mac, netns, device, noDhcp, wait, json])
+            command.Add(option);
+        command.Add(name);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            uint seconds = parsed.GetValue(wait);
+            if (seconds > 60)
+                throw new CliException(ExitCode.Usage, "--wait must be 0 to 60 seconds");
+            var guest = new Guest
+            {
+                Network = Names.Network(parsed.GetRequiredValue(network)),
+                Mac = parsed.GetRequiredValue(mac),
+                Netns = parsed.GetRequiredValue(netns),
+                Interface = parsed.GetRequiredValue(device),
+                NoDhcp = parsed.GetValue(noDhcp),
+            };
+            Guest made = await AddAsync(services, parsed.GetRequiredValue(name), guest, seconds * 1000, cancellation);
+            if (parsed.GetValue(json))
+                output.WriteJson(made);
+            else
+                WriteFields(output, made);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static void WriteFields(Output output, Guest guest) => output.WriteFields(
+    [
+        ("guest", Names.Short(guest.Name)),
+        ("network", Names.Short(guest.Network)),
+        ("state", Units.Name(guest.State)),
+        ("address", string.Join(" ", guest.Ipv4Addresses)),
+        ("mac", guest.Mac),
+        ("namespace", guest.Netns),
+        ("interface", guest.Interface),
+        ("dhcp client", guest.NoDhcp ? "none" : guest.DhcpClientPid == 0 ? "not running" : "pid " + guest.DhcpClientPid.ToString(CultureInfo.InvariantCulture)),
+        .. guest.Conditions.Select(condition => ("condition", condition)),
+    ]);
+
+    private static Command List(Services services, Output output)
+    {
+        var command = new Command("ls", "List the guests");
+        Option<bool> json = RootCommands.JsonOption();
+        command.Add(json);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            List<Guest> all = await AllAsync(services, cancellation);
+            if (parsed.GetValue(json))
+                output.WriteJson(all);
+            else
+                WriteTable(output, all);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static Command Show(Services services, Output output)
+    {
+        var command = new Command("show", "Show one guest in full");
+        var name = new Argument<string>("name");
+        Option<bool> json = RootCommands.JsonOption();
+        command.Add(name);
+        command.Add(json);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            GetGuestResponse response = await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(parsed.GetRequiredValue(name)) }, deadline: Services.Soon, cancellationToken: cancellation);
+            if (parsed.GetValue(json))
+                output.WriteJson(response.Guest);
+            else
+                WriteFields(output, response.Guest);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static Command Remove(Services services)
+    {
+        var command = new Command("rm", "Take guests away, and the namespaces that were made for them");
+        var names = new Argument<string[]>("name") { Arity = ArgumentArity.OneOrMore };
+        command.Add(names);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            foreach (string name in parsed.GetRequiredValue(names))
+                await services.Agent.DeleteGuestAsync(new DeleteGuestRequest { Name = Names.Guest(name) }, deadline: DateTime.UtcNow.AddSeconds(30), cancellationToken: cancellation);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,18 @@
+namespace VNetMesh.Cli.Commands;
+
+/// <summary>Fetches a list page by page.</summary>
+internal static class Paging
+{
+    public static async Task<List<T>> AllAsync<T>(Func<string, Task<(IEnumerable<T> Items, string NextToken)>> page)
+    {
+        var all = new List<T>();
+        string token = "";
+        do
+        {
+            (IEnumerable<T> items, token) = await page(token);
+            all.AddRange(items);
+        }
+        while (token.Length > 0);
+        return all;
+    }
+}
