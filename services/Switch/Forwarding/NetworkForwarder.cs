@@ -1,5 +1,6 @@
 using VNetMesh.Links;
 using VNetMesh.Packets;
+using VNetMesh.Packets.Offload;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Forwarding;
@@ -28,7 +29,7 @@ namespace VNetMesh.Switch.Forwarding;
 ///      ├ both ports are guests' and the network isolates .................. drop "isolated"
 ///      └ to the destination's port:
 ///           link takes the record as it is ................................ written whole, from where it was read
-///           link lacks an offload ......................................... SoftwareOffload cuts and completes
+///           link lacks an offload ......................................... cut and completed by Segmenter, into the link's room
 ///           no link / full / down / refused / closed ...................... drop at the port it should have gone to
 ///
 ///   after the batch ─ Flush: each link that was written to or read from rings its peer's doorbell, once
@@ -38,8 +39,8 @@ namespace VNetMesh.Switch.Forwarding;
 /// which marks the port DOWN. Connecting a new link lets go of the old one in the same turn.
 ///
 /// Limits: one network uses one core at most. A record lies in memory that a ring's peer can still write to while
-/// it is forwarded: the header and the addresses are therefore read once, before they are checked, and anything
-/// that looks deeper (SoftwareOffload) works on a copy.
+/// it is forwarded: the header and the addresses are therefore read once, before they are checked; Segmenter does the
+/// same with what it goes by; and whoever gets a record checks its header again, as the kernel does.
 /// </summary>
 public sealed class NetworkForwarder : ILoopWork
 {
@@ -56,7 +57,6 @@ public sealed class NetworkForwarder : ILoopWork
 
     private readonly EventLoop? _loop;
     private readonly ILinkObserver _observer;
-    private readonly SoftwareOffload _offload = new();
     private readonly List<ForwardingPort> _dirty = [];
     private List<ForwardingPort> _deferred = [];
     private List<ForwardingPort> _serving = [];
@@ -304,20 +304,40 @@ public sealed class NetworkForwarder : ILoopWork
             FailToSend(egress, link, status);
             return;
         }
-        egress.Counters.CountSent(record.Length - VirtioNetHeader.Length);
-        Counters.CountSent(record.Length - VirtioNetHeader.Length);
-        MarkForFlush(egress);
+        CountSent(egress, record.Length - VirtioNetHeader.Length);
     }
 
+    /// <summary>Cuts and completes what the link does not take, straight into the link's own room.</summary>
     private void SendInSoftware(ForwardingPort egress, ReadOnlySpan<byte> record, in VirtioNetHeader header, in TraceContext trace)
     {
-        if (!_offload.TryBegin(record, header))
+        if (Segmenter.Begin(record[VirtioNetHeader.Length..], header, out SegmentCursor cursor) != OffloadFault.None)
         {
             Drop(egress, DropCause.OffloadImpossible);
             return;
         }
-        while (egress.Link is { } link && _offload.TryNext(out ReadOnlySpan<byte> segment))
-            SendAsItIs(egress, link, segment, trace);
+        if (cursor.LongestLength > _settings.Mtu + FrameOverhead)
+        {
+            Drop(egress, DropCause.SegmentTooLong);
+            return;
+        }
+        while (egress.Link is { } link && cursor.NextLength > 0)
+        {
+            int length = cursor.NextLength;
+            Span<byte> room = link.Reserve(VirtioNetHeader.Length + length);
+            if (!room.IsEmpty)
+            {
+                new VirtioNetHeader { BufferCount = 1 }.Write(room);
+                cursor.WriteNext(room[VirtioNetHeader.Length..]);
+            }
+            SendStatus status = room.IsEmpty ? SendStatus.Full : link.Commit(VirtioNetHeader.Length + length, trace);
+            if (status != SendStatus.Sent)
+            {
+                // What is left of the record is lost with it, and counts once, as the record would have.
+                FailToSend(egress, link, status);
+                return;
+            }
+            CountSent(egress, length);
+        }
     }
 
     private static LinkOffloads NeededBy(in VirtioNetHeader header) => header.GsoKind switch
@@ -350,6 +370,13 @@ public sealed class NetworkForwarder : ILoopWork
 
     private int BoundOf(ForwardingPort port) =>
         port.Role is PortRole.Host or PortRole.Uplink ? _settings.MaxMacs : Math.Min(_settings.MaxMacsPerPort, _settings.MaxMacs);
+
+    private void CountSent(ForwardingPort egress, int frameLength)
+    {
+        egress.Counters.CountSent(frameLength);
+        Counters.CountSent(frameLength);
+        MarkForFlush(egress);
+    }
 
     private void Drop(ForwardingPort port, DropCause cause)
     {

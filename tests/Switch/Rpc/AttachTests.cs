@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Diagnostics;
 using Google.Protobuf;
 using Grpc.Core;
@@ -102,6 +103,37 @@ public sealed class AttachTests(SharedSwitch shared) : IClassFixture<SharedSwitc
     }
 
     [Fact]
+    public async Task LargeSegmentsGoWholeToWhoTakesThemAndCutToWhoDoesNot()
+    {
+        using AttachClient sender = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network, PortId = "tso" });
+        using AttachClient plain = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network });
+        using AttachClient able = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network, Offloads = new Offloads { Checksum = true, Tso4 = true } });
+        byte[] segment = TcpFrame(payload: 4000);
+        await sender.SendAsync(new FrameBatch
+        {
+            Frames =
+            {
+                new Frame
+                {
+                    Data = ByteString.CopyFrom(segment),
+                    Offload = new FrameOffload { NeedsCsum = true, CsumStart = 34, CsumOffset = 16, GsoType = 1, GsoSize = 1460, HdrLen = 54 },
+                },
+            },
+        });
+        Frame whole = (await able.ReceiveAsync()).Frames[0];
+        Assert.Equal((segment.Length, 1460U, true), (whole.Data.Length, whole.Offload.GsoSize, whole.Offload.NeedsCsum));
+        FrameBatch cut = await plain.ReceiveAsync();
+        Assert.Equal([54 + 1460, 54 + 1460, 54 + 1080], cut.Frames.Select(frame => frame.Data.Length));
+        foreach (Frame frame in cut.Frames)
+        {
+            Assert.Null(frame.Offload);
+            ReadOnlySpan<byte> tcp = frame.Data.Span[34..];
+            Assert.True(Checksum.IsValid(frame.Data.Span[14..34]));
+            Assert.True(Checksum.IsValid(tcp, Checksum.PseudoHeader(Ipv4Address.Read(frame.Data.Span[26..]), Ipv4Address.Read(frame.Data.Span[30..]), 6, tcp.Length)));
+        }
+    }
+
+    [Fact]
     public async Task AStreamMustBeginWithAHelloThatFits()
     {
         using var call = Process.Ports.Attach();
@@ -129,6 +161,28 @@ public sealed class AttachTests(SharedSwitch shared) : IClassFixture<SharedSwitc
         using AttachClient again = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network, PortId = "vanish" });
         await Process.Ports.DeletePortAsync(new DeletePortRequest { Name = again.Welcome.Port.Name });
         Assert.Equal("PORT_REMOVED", await ReasonAsync(again.ReceiveAsync));
+    }
+
+    /// <summary>TCP over IPv4, its checksum partial: the pseudo header's sum alone.</summary>
+    private static byte[] TcpFrame(int payload)
+    {
+        byte[] frame = AttachClient.Frame(MacAddress.Broadcast, Frames.A, 40 + payload);
+        BinaryPrimitives.WriteUInt16BigEndian(frame.AsSpan(12), EtherType.Ipv4);
+        Span<byte> ip = frame.AsSpan(14);
+        ip[0] = 0x45;
+        BinaryPrimitives.WriteUInt16BigEndian(ip[2..], (ushort)(40 + payload));
+        ip[8] = 64;
+        ip[9] = 6;
+        Ipv4Address source = Ipv4Address.Parse("192.168.108.10"), destination = Ipv4Address.Parse("192.168.108.11");
+        source.Write(ip[12..]);
+        destination.Write(ip[16..]);
+        BinaryPrimitives.WriteUInt16BigEndian(ip[10..], Checksum.Compute(ip[..20]));
+        ip[20 + 12] = 5 << 4;
+        ip[20 + 13] = 0x10;
+        BinaryPrimitives.WriteUInt16BigEndian(ip[(20 + 16)..], Checksum.Fold(Checksum.PseudoHeader(source, destination, 6, 20 + payload)));
+        for (int i = 54; i < frame.Length; i++)
+            frame[i] = (byte)i;
+        return frame;
     }
 
     private async Task UntilGoneAsync(string port)

@@ -10,6 +10,7 @@ namespace VNetMesh.Switch.Tests.Support;
 public sealed class SwitchProcess : IAsyncDisposable
 {
     private readonly string _root;
+    private readonly string _programs;
     private readonly string[] _wrapper;
     private readonly Dictionary<string, string> _environment;
     private Process? _process;
@@ -17,6 +18,8 @@ public sealed class SwitchProcess : IAsyncDisposable
     private SwitchProcess(string root, string[] wrapper, Dictionary<string, string> environment)
     {
         _root = root;
+        // A user without rights may not reach the build's own directory.
+        _programs = wrapper.Length == 0 ? AppContext.BaseDirectory : Stage(root);
         _wrapper = wrapper;
         _environment = environment;
     }
@@ -47,7 +50,7 @@ public sealed class SwitchProcess : IAsyncDisposable
     /// <summary>Starts it again with the same directories.</summary>
     public async Task LaunchAsync()
     {
-        string program = Path.Combine(AppContext.BaseDirectory, "vnetmesh-switch");
+        string program = Path.Combine(_programs, "vnetmesh-switch");
         string[] command = [.. _wrapper, program];
         var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment[RuntimePaths.RunDirectoryVariable] = Paths.RunDirectory;
@@ -115,6 +118,18 @@ public sealed class SwitchProcess : IAsyncDisposable
             if (line is not null)
                 _lines.Add(line);
         }
+    }
+
+    private static string Stage(string root)
+    {
+        string target = Directory.CreateDirectory(Path.Combine(root, "bin")).FullName;
+        foreach (string file in Directory.EnumerateFiles(AppContext.BaseDirectory, "*", SearchOption.AllDirectories))
+        {
+            string copy = Path.Combine(target, Path.GetRelativePath(AppContext.BaseDirectory, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
+            File.Copy(file, copy);
+        }
+        return target;
     }
 
     private static void OpenToOthers(string root, RuntimePaths paths)
