@@ -50,18 +50,21 @@ internal sealed unsafe partial class NamespaceLab : IDisposable
     public string Guest(int number = 1) => $"{_prefix}g{number}";
 
     /// <summary>Makes a guest's namespace with a TAP eth0 in it, addressed and up.</summary>
-    public TapLink AddGuest(int number, string cidr, string gateway)
+    public TapLink AddGuest(int number, string cidr, string gateway) => new(AddGuestTap(number, cidr, gateway), LinkOffloads.All);
+
+    /// <summary>As <see cref="AddGuest"/>, and gives the TAP's descriptor.</summary>
+    public FileDescriptor AddGuestTap(int number, string cidr, string gateway)
     {
         string name = Guest(number);
         Run("ip", $"netns add {name}");
-        TapLink? link = null;
+        FileDescriptor? tap = null;
         Exception? failure = null;
         var thread = new Thread(() =>
         {
             try
             {
                 Enter(name);
-                link = OpenTap();
+                tap = OpenTap();
             }
             catch (Exception exception)
             {
@@ -76,7 +79,7 @@ internal sealed unsafe partial class NamespaceLab : IDisposable
         Run("ip", $"-n {name} addr add {cidr} dev eth0");
         Run("ip", $"-n {name} link set eth0 up");
         Run("ip", $"-n {name} route add default via {gateway}");
-        return link!;
+        return tap!;
     }
 
     /// <summary>Moves the calling thread into a namespace, for good.</summary>
@@ -106,6 +109,7 @@ internal sealed unsafe partial class NamespaceLab : IDisposable
     public Process Start(string name, string command)
     {
         Process process = StartIn(name, command);
+        // Read and forgotten, so that it never blocks on a full pipe.
         process.OutputDataReceived += static (_, _) => { };
         process.ErrorDataReceived += static (_, _) => { };
         process.BeginOutputReadLine();
@@ -148,7 +152,7 @@ internal sealed unsafe partial class NamespaceLab : IDisposable
             throw new InvalidOperationException($"{program} {arguments}: {error}");
     }
 
-    private static TapLink OpenTap()
+    private static FileDescriptor OpenTap()
     {
         var tap = new FileDescriptor(Syscall.Check(Fcntl.open(IfTun.DevicePath, Fcntl.O_RDWR | Fcntl.O_CLOEXEC), "open(tun)"));
         var request = new IfTun.ifreq { ifr_flags = IfTun.IFF_TAP | IfTun.IFF_NO_PI | IfTun.IFF_VNET_HDR };
@@ -158,7 +162,7 @@ internal sealed unsafe partial class NamespaceLab : IDisposable
         Syscall.Check(IfTun.ioctl(tap.Number, IfTun.TUNSETVNETHDRSZ, &size), "TUNSETVNETHDRSZ");
         Syscall.Check(IfTun.ioctl(tap.Number, IfTun.TUNSETOFFLOAD, (nuint)(IfTun.TUN_F_CSUM | IfTun.TUN_F_TSO4 | IfTun.TUN_F_TSO6)), "TUNSETOFFLOAD");
         Fcntl.SetNonBlocking(tap.Number);
-        return new TapLink(tap, LinkOffloads.All);
+        return tap;
     }
 
     [LibraryImport("libc", SetLastError = true)]
