@@ -1,6 +1,8 @@
+using System.Diagnostics;
 using VNetMesh.Hosting;
 using VNetMesh.Links;
 using VNetMesh.Native;
+using VNetMesh.Switch.Observability;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Handoff;
@@ -135,6 +137,10 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
         catch (SyscallException exception) when (exception.Errno == NativeErrno.EAGAIN)
         {
         }
+        catch (SyscallException exception) when (exception.Errno == NativeErrno.EMSGSIZE)
+        {
+            Reject(connection, HandoffStatus.Malformed, "the message is longer than a request, or bears too many descriptors");
+        }
         catch (IOException exception)
         {
             LogFailed(exception.Message);
@@ -218,6 +224,8 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
     private async Task FinishAsync(HandoffConnection connection, PortEntry port, IFrameLink link, HandoffResponse response, FileDescriptor[]? sent)
     {
         connection.IsAnswering = true;
+        using Activity? activity = SwitchTelemetry.Source.StartActivity("switch.handoff");
+        activity?.SetTag("vnetmesh.port", port.Info.Name).SetTag("vnetmesh.transport", port.Info.Transport.ToString());
         Action<string>? released = sent is null ? null : _ => _loop.Post(() => Close(connection));
         string? failure = null;
         long number = 0;
@@ -228,6 +236,7 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
         catch (Exception exception)
         {
             failure = exception.Message;
+            activity?.SetStatus(ActivityStatusCode.Error, failure);
         }
         _loop.Post(() => Answer(connection, port, number, failure is null ? response : new HandoffResponse(HandoffStatus.Failed, 0, LinkOffloads.None, failure), sent));
     }

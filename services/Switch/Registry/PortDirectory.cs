@@ -35,6 +35,7 @@ public sealed class PortEntry
 public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
 {
     public const int MaxPortsPerNetwork = 1024;
+    public const int MaxPorts = 4096;
 
     private readonly NetworkRegistry _registry;
     private readonly ForwardingPlane _plane;
@@ -113,11 +114,12 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
     }
 
     /// <summary>Takes a stream's port away, unless it has become another's meanwhile.</summary>
-    public void RemoveStream(PortEntry entry)
+    /// <param name="connection">The stream's connection; 0: it never had one.</param>
+    public void RemoveStream(PortEntry entry, long connection)
     {
         lock (_registry.Gate)
         {
-            if (!entry.IsRemoved && entry.Info.Transport == PortTransport.Stream)
+            if (!entry.IsRemoved && entry.Info.Transport == PortTransport.Stream && entry.Connection == connection)
                 Remove(entry);
         }
     }
@@ -197,6 +199,8 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
             int count = _portsOn.GetValueOrDefault(wanted.Network);
             if (count >= MaxPortsPerNetwork)
                 throw Refuse.TooManyPorts(wanted.Network, MaxPortsPerNetwork);
+            if (_ports.Count >= MaxPorts)
+                throw Refuse.TooManyPorts("the switch", MaxPorts);
             PortInfo made = wanted with { State = PortState.Waiting, CreateTime = _time.GetUtcNow() };
             entry = new PortEntry(made, _plane.AddPort(made.Network, made.Name, made.Role));
             _ports.Add(made.Name, entry);

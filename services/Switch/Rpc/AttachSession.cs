@@ -29,9 +29,10 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
             throw RpcErrors.InvalidArgument("HELLO_REQUIRED", "the first message of an Attach stream must be the hello");
         PortEntry entry = ports.RegisterStream(ToInfo(hello));
         var link = new AttachLink(entry.Info.Offloads ?? LinkOffloads.None);
+        long connection = 0;
         try
         {
-            await ports.ConnectAsync(entry, link, null);
+            connection = await ports.ConnectAsync(entry, link, null);
             var welcome = new AttachWelcome { Port = entry.Info.ToMessage(), Network = registry.Get(entry.Info.Network).ToMessage() };
             await responses.WriteAsync(new AttachResponse { Welcome = welcome }, cancellation);
             await CarryFramesAsync(entry, link, cancellation);
@@ -42,7 +43,7 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
         }
         finally
         {
-            ports.RemoveStream(entry);
+            ports.RemoveStream(entry, connection);
             link.CloseStream();
         }
     }

@@ -98,7 +98,7 @@ public sealed class HandoffServerTests : IAsyncLifetime
         (PortEntry one, RingLink old, FileDescriptor oldLife) = OpenRing("one");
         byte[] token = _tokens.Issue(_ports.Register(one.Info));
         Assert.True(IsOpen(oldLife));
-        (RingLink link, FileDescriptor life) = HandoffClient.AskForRing(SocketPath, token, 128 * 1024, LinkOffloads.None);
+        (RingLink link, FileDescriptor life) = HandoffClient.AskForRing(SocketPath, token, 512 * 1024, LinkOffloads.None);
         await UntilAsync(() => !IsOpen(oldLife));
         Assert.Equal(PortState.Up, one.Info.State);
         old.Dispose();

@@ -40,6 +40,25 @@ public sealed class ControlTests
     }
 
     [Fact]
+    public async Task TheFileIsReadAtHangUpAndTermEndsEverythingSoon()
+    {
+        await using SwitchProcess process = await SwitchProcess.StartAsync();
+        using AsyncServerStreamingCall<WatchNetworksResponse> watch = process.Networks.WatchNetworks(new WatchNetworksRequest());
+        Assert.True(await watch.ResponseStream.MoveNext(default));
+        using AttachClient client = await AttachClient.OpenAsync(process, new AttachHello { Network = Nat });
+        await File.WriteAllTextAsync(process.ConfigurationFile, "networks:\n  declared:\n    kind: isolated\n");
+        process.Signal("HUP");
+        Assert.True(await watch.ResponseStream.MoveNext(default));
+        Assert.Equal("networks/declared", watch.ResponseStream.Current.Change.Network.Name);
+
+        process.Signal("TERM");
+        using var limit = new CancellationTokenSource(5000);
+        Assert.Equal("SWITCH_STOPPING", await ReasonAsync(() => watch.ResponseStream.MoveNext(limit.Token)));
+        Assert.Equal(0, await process.ExitAsync(limit.Token));
+        Assert.Empty(Directory.GetFiles(process.Paths.RunDirectory));
+    }
+
+    [Fact]
     public async Task AWatchGoesOnFromItsToken()
     {
         await using SwitchProcess process = await SwitchProcess.StartAsync();

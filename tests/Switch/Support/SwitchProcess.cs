@@ -55,7 +55,7 @@ public sealed class SwitchProcess : IAsyncDisposable
         var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment[RuntimePaths.RunDirectoryVariable] = Paths.RunDirectory;
         start.Environment[RuntimePaths.StateDirectoryVariable] = Paths.StateDirectory;
-        start.Environment[RuntimePaths.ConfigurationVariable] = Path.Combine(_root, "vnetmesh.yaml");
+        start.Environment[RuntimePaths.ConfigurationVariable] = ConfigurationFile;
         foreach ((string name, string value) in _environment)
             start.Environment[name] = value;
         _process = Process.Start(start)!;
@@ -94,6 +94,19 @@ public sealed class SwitchProcess : IAsyncDisposable
     }
 
     private readonly List<string> _lines = [];
+
+    public string ConfigurationFile => Path.Combine(_root, "vnetmesh.yaml");
+
+    /// <summary>Sends a signal by kill(1).</summary>
+    public void Signal(string name) => Namespace.Run("kill", "-" + name, Pid.ToString());
+
+    /// <summary>Waits for its end.</summary>
+    /// <returns>Its exit code.</returns>
+    public async Task<int> ExitAsync(CancellationToken cancellation)
+    {
+        await _process!.WaitForExitAsync(cancellation);
+        return _process.ExitCode;
+    }
 
     /// <summary>kill -9.</summary>
     public async Task KillAsync()
