@@ -50,7 +50,7 @@ public sealed partial class NetworkWatcher(GrpcChannel switchChannel, ILogger lo
         string lastFailure = "";
         while (true)
         {
-            bool heard = false;
+            bool heard = false, away = false;
             try
             {
                 using AsyncServerStreamingCall<WatchNetworksResponse> call = _client.WatchNetworks(new WatchNetworksRequest { ResumeToken = _resumeToken }, cancellationToken: cancellation);
@@ -68,13 +68,14 @@ public sealed partial class NetworkWatcher(GrpcChannel switchChannel, ILogger lo
             catch (Exception exception) when (exception is RpcException or OperationCanceledException or InvalidOperationException)
             {
                 cancellation.ThrowIfCancellationRequested();
+                away = exception is RpcException { StatusCode: StatusCode.Unavailable };
                 string failure = exception is RpcException rpc ? rpc.Status.Detail : exception.Message;
                 if (failure != lastFailure)
                     LogEnded(failure);
                 lastFailure = failure;
             }
-            // A place to resume at that gives nothing, not even a snapshot, may itself be what is wrong.
-            if (!heard)
+            // A place to resume at that a switch, being there, answers with nothing may itself be what is wrong.
+            if (!heard && !away)
                 _resumeToken = "";
             await Task.Delay(backoff.Next(), cancellation).ConfigureAwait(false);
         }
