@@ -15,12 +15,14 @@ public sealed class NamespaceTests : IDisposable
     private const string Gateway = "192.168.108.2";
     private const string Wan = NamespaceLab.WanAddress;
     private readonly NamespaceLab _lab = new();
+    private readonly string _resolvConf = Path.GetTempFileName();
     private readonly TestNat _nat;
     private readonly TapLink _link;
 
     public NamespaceTests()
     {
-        _nat = new TestNat(_lab.Host);
+        File.WriteAllText(_resolvConf, $"nameserver {Wan}:5300\n");
+        _nat = new TestNat(_lab.Host, resolvConf: _resolvConf);
         _link = _lab.AddGuest(1, "192.168.108.10/24", Gateway);
         _nat.Ask(() => _nat.Gateway.OnLinkUp(_link));
     }
@@ -30,6 +32,7 @@ public sealed class NamespaceTests : IDisposable
         _nat.Dispose();
         _link.Dispose();
         _lab.Dispose();
+        File.Delete(_resolvConf);
     }
 
     private (int Code, string Output) Guest(string command, int seconds = 20) => NamespaceLab.In(_lab.Guest(), command, seconds);
@@ -37,7 +40,7 @@ public sealed class NamespaceTests : IDisposable
     private void Serve(string script)
     {
         _lab.Start(_lab.Wan, $"python3 -c '{script}'");
-        Thread.Sleep(600);
+        NamespaceLab.WaitForListener(_lab.Wan, int.Parse(script.Split("\"0.0.0.0\",")[1].Split(')', ',')[0], System.Globalization.CultureInfo.InvariantCulture));
     }
 
     private static string Python(string script) => $"python3 -c '{script}'";
@@ -61,6 +64,7 @@ public sealed class NamespaceTests : IDisposable
         try
         {
             _lab.Start(_lab.Wan, $"python3 -m http.server 8080 --bind {Wan} --directory {Path.GetDirectoryName(file)}");
+            NamespaceLab.WaitForListener(_lab.Wan, 8080);
             Serve("import socket,hashlib\nl=socket.create_server((\"0.0.0.0\",9000))\nwhile 1:\n c=l.accept()[0];h=hashlib.sha256()\n while 1:\n  d=c.recv(65536)\n  if not d: break\n  h.update(d)\n c.sendall(h.hexdigest().encode());c.close()");
             (int code, string output) = Guest($"curl -sS -m 20 http://{Wan}:8080/{Path.GetFileName(file)} | sha256sum");
             Assert.True(code == 0 && output.StartsWith(hash, StringComparison.Ordinal), output);
@@ -130,6 +134,25 @@ public sealed class NamespaceTests : IDisposable
     }
 
     [Fact]
+    public void Queries_by_tcp_are_flows_to_the_resolver()
+    {
+        Serve("import socket\nl=socket.create_server((\"0.0.0.0\",5300))\nwhile 1:\n c=l.accept()[0];c.sendall(c.recv(100).upper());c.close()");
+        (int code, string output) = Guest(Python($"import socket\ns=socket.create_connection((\"{Gateway}\",53),5);s.sendall(b\"query\");print(s.recv(100).decode())"));
+        Assert.True(code == 0 && output.Trim() == "QUERY", output);
+    }
+
+    [Fact]
+    public void Traceroute_by_udp_shows_the_hops()
+    {
+        NamespaceLab.In(_lab.Wan, "ip addr add 198.51.100.1/32 dev lo");
+        string script = "import socket,struct\ndef hop(t):\n s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.setsockopt(0,11,1);s.setsockopt(0,2,t);s.settimeout(3)\n s.sendto(b\"x\",(\"198.51.100.1\",33434))\n import select;p=select.poll();p.register(s,0);p.poll(3000)\n d,a,f,n=s.recvmsg(100,500,0x2000)\n for l,y,c in a:\n  if y==11: print(c[5],c[6],socket.inet_ntoa(c[20:24]))\nhop(1);hop(2)";
+        (int code, string output) = Guest(Python(script));
+        Assert.True(code == 0, output);
+        // Time exceeded by the gateway; port unreachable by the end, under its own address.
+        Assert.Equal([$"11 0 {Gateway}", "3 3 198.51.100.1"], output.Trim().Split('\n'));
+    }
+
+    [Fact]
     public void A_link_that_comes_back_finds_its_flows()
     {
         Serve("import socket,time\nc=socket.create_server((\"0.0.0.0\",9002)).accept()[0]\nfor i in range(40):\n c.sendall(b\"x\"*10000);time.sleep(0.05)\nc.close()");
@@ -149,7 +172,7 @@ public sealed class NamespaceTests : IDisposable
     {
         _nat.Ask(() => _nat.Gateway.Forwards.Add(new ForwardRule("networks/vmnet8", "f", FlowProtocol.Tcp, Ipv4Address.Parse(NamespaceLab.HostAddress), 8000, Ipv4Address.Parse("192.168.108.10"), 80), mustListen: true));
         _lab.Start(_lab.Guest(), Python("import socket\nl=socket.create_server((\"0.0.0.0\",80))\nwhile 1:\n c,a=l.accept();c.sendall(a[0].encode());c.close()"));
-        Thread.Sleep(600);
+        NamespaceLab.WaitForListener(_lab.Guest(), 80);
         (int code, string output) = NamespaceLab.In(_lab.Wan, Python($"import socket\nprint(socket.create_connection((\"{NamespaceLab.HostAddress}\",8000),5).recv(100).decode())"));
         Assert.True(code == 0 && output.Trim() == Wan, output);
     }

@@ -58,7 +58,7 @@ public sealed class ServiceTests : IDisposable
     {
         CancellationToken cancellation = TestContext.Current.CancellationToken;
         _lab.Start(_lab.Wan, "python3 -c 'import socket,time\nl=socket.create_server((\"0.0.0.0\",9005))\nc=[l.accept() for i in range(3)]\ntime.sleep(60)'");
-        await Task.Delay(600, cancellation);
+        NamespaceLab.WaitForListener(_lab.Wan, 9005);
         using AsyncServerStreamingCall<WatchFlowsResponse> watch = _services.Nat.WatchFlows(new WatchFlowsRequest { Parent = "networks/-" }, cancellationToken: cancellation);
         Assert.True(await watch.ResponseStream.MoveNext(cancellation));
         Assert.Empty(watch.ResponseStream.Current.Snapshot.Flows);
@@ -89,6 +89,7 @@ public sealed class ServiceTests : IDisposable
         }
         Assert.Equal([(ChangeType.Created, FlowState.Dialing), (ChangeType.Updated, FlowState.Handshake), (ChangeType.Updated, FlowState.Established), (ChangeType.Deleted, FlowState.Closed)], seen);
         Assert.Equal("deleted", watch.ResponseStream.Current.Change.Flow.EndReason);
+        Assert.Matches("""vnetmesh_nat_flows\S*\{[^}]*network_transport="tcp"[^}]*\} 2""", _services.Metrics());
     }
 
     [Fact]

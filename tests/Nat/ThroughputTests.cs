@@ -19,7 +19,7 @@ public sealed class ThroughputTests(ITestOutputHelper output)
         using TapLink link = lab.AddGuest(1, "192.168.108.10/24", "192.168.108.2");
         nat.Ask(() => nat.Gateway.OnLinkUp(link));
         lab.Start(lab.Wan, $"iperf3 -s -B {NamespaceLab.WanAddress}");
-        Thread.Sleep(500);
+        NamespaceLab.WaitForListener(lab.Wan, 5201);
         (int code, string text) = NamespaceLab.In(lab.Guest(), $"iperf3 -c {NamespaceLab.WanAddress} -t 4 -J {direction}");
         Assert.True(code == 0, text);
         double rate = JsonDocument.Parse(text).RootElement.GetProperty("end").GetProperty("sum_received").GetProperty("bits_per_second").GetDouble();
@@ -36,7 +36,7 @@ public sealed class ThroughputTests(ITestOutputHelper output)
         using var lab = new NamespaceLab();
         using var services = new Services(lab);
         lab.Start(lab.Wan, $"iperf3 -s -B {NamespaceLab.WanAddress}");
-        Thread.Sleep(500);
+        NamespaceLab.WaitForListener(lab.Wan, 5201);
         (int code, string text) = NamespaceLab.In(lab.Guest(), $"iperf3 -c {NamespaceLab.WanAddress} -t 5 -J {direction}");
         Assert.True(code == 0, text);
         double rate = JsonDocument.Parse(text).RootElement.GetProperty("end").GetProperty("sum_received").GetProperty("bits_per_second").GetDouble();

@@ -23,7 +23,7 @@ internal sealed class TcpFlowTable
     private readonly GatewayContext _gateway;
     private readonly DnsProxy _dns;
     private readonly Dictionary<TcpFlowKey, TcpFlow> _flows = [];
-    private readonly TcpOptions _options;
+    private readonly BufferTier[] _tiers;
     private readonly TcpBufferPool _pool = new();
     private readonly byte[] _initial = new byte[4];
     private List<TcpFlow> _dirty = [];
@@ -37,8 +37,16 @@ internal sealed class TcpFlowTable
     {
         _gateway = gateway;
         _dns = dns;
-        _options = new TcpOptions { Mtu = gateway.Settings.Mtu };
+        int mtu = gateway.Settings.Mtu;
+        _tiers =
+        [
+            new BufferTier(128, new TcpOptions { Mtu = mtu }),
+            new BufferTier(1024, new TcpOptions { Mtu = mtu, SendBuffer = 128 * 1024, ReceiveBuffer = 128 * 1024 }),
+            new BufferTier(int.MaxValue, new TcpOptions { Mtu = mtu, SendBuffer = 32 * 1024, ReceiveBuffer = 32 * 1024 }),
+        ];
     }
+
+    private sealed record BufferTier(int UpTo, TcpOptions Options);
 
     public int Count => _flows.Count;
 
@@ -126,7 +134,9 @@ internal sealed class TcpFlowTable
     public TcpConnection CreateConnection(TcpFlow flow)
     {
         RandomNumberGenerator.Fill(_initial);
-        return new TcpConnection(_options, flow, flow, _pool, BitConverter.ToUInt32(_initial));
+        // The more flows there are, the less each may hold: should all stall with full buffers, it is some 1.5 GB at 20,000.
+        TcpOptions options = Array.Find(_tiers, tier => _gateway.Shared.Limits.Flows < tier.UpTo)!.Options;
+        return new TcpConnection(options, flow, flow, _pool, BitConverter.ToUInt32(_initial));
     }
 
     private void Dial(in GuestPacket packet, in TcpSegmentIn syn, in TcpFlowKey key, bool toGateway)

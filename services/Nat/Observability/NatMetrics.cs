@@ -43,7 +43,7 @@ public sealed class NatMetrics : IDisposable
         string protocol = ProtocolNames[(int)flow.Protocol];
         if (_flowsEnded.Enabled)
         {
-            _flowsEnded.Add(1, new("vnetmesh.network", network), new("network.transport", protocol), new("vnetmesh.reason", flow.EndReason));
+            _flowsEnded.Add(1, new("vnetmesh.network", network), new("network.transport", protocol), new("reason", flow.EndReason));
         }
         if (_flowDuration.Enabled)
             _flowDuration.Record((now - flow.Started) / 1e6, new("vnetmesh.network", network), new("network.transport", protocol));
@@ -58,13 +58,13 @@ public sealed class NatMetrics : IDisposable
     public void Dialled(string network, string result, long microseconds)
     {
         if (_dialDuration.Enabled)
-            _dialDuration.Record(microseconds / 1e6, new("vnetmesh.network", network), new("vnetmesh.result", result));
+            _dialDuration.Record(microseconds / 1e6, new("vnetmesh.network", network), new("result", result));
     }
 
     public void DnsAnswered(string network, string outcome, long microseconds)
     {
         if (_dnsDuration.Enabled)
-            _dnsDuration.Record(microseconds / 1e6, new("vnetmesh.network", network), new("vnetmesh.result", outcome));
+            _dnsDuration.Record(microseconds / 1e6, new("vnetmesh.network", network), new("result", outcome));
     }
 
     public void Dispose() => _meter.Dispose();
@@ -77,7 +77,7 @@ public sealed class NatMetrics : IDisposable
     private IEnumerable<Measurement<long>> ObserveDrops() =>
         from gateway in _gateways.Values
         from drop in gateway.Drops.Seen()
-        select new Measurement<long>((long)drop.Value, new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "vnetmesh.cause", drop.Key } });
+        select new Measurement<long>((long)drop.Value, new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "cause", drop.Key } });
 
     private IEnumerable<Measurement<int>> ObserveLinks() =>
         from gateway in _gateways.Values

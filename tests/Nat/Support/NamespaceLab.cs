@@ -118,6 +118,10 @@ internal sealed unsafe partial class NamespaceLab : IDisposable
         return process;
     }
 
+    /// <summary>Waits until something listens on a TCP port of a namespace.</summary>
+    public static void WaitForListener(string name, int port) =>
+        Assert.True(TestNat.Within(10, () => In(name, $"ss -Htln sport = :{port}").Output.Length > 0), $"nothing listens on {port}");
+
     public void Dispose()
     {
         foreach (Process process in _started)

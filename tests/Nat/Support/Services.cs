@@ -43,6 +43,9 @@ internal sealed class Services : IDisposable
 
     public void StartNat() => NatProcess = Lab.Start(Lab.Host, Command("Nat", "vnetmesh-nat"));
 
+    /// <summary>What nat tells Prometheus.</summary>
+    public string Metrics() => NamespaceLab.In(Lab.Host, $"curl -sS --unix-socket {_directory}/run/nat.metrics.sock http://localhost/metrics").Output;
+
     /// <summary>Registers the guest's port and gives the switch its TAP, as the agent does.</summary>
     public void HandOver()
     {
