@@ -5,6 +5,9 @@ namespace VNetMesh.Nat.Tcp;
 /// <content>Segments that arrive (RFC 9293, 3.10.7).</content>
 public sealed partial class TcpConnection
 {
+    // RFC 7323, 5.5: the guest's clock may have gone half around by then.
+    private const long TimestampLifetime = 24L * 24 * 3600 * 1_000_000;
+
     private long _challengeSecond;
     private int _challenges;
 
@@ -21,7 +24,7 @@ public sealed partial class TcpConnection
                 return;
             // Our own answer is still withheld: the host's connect is under way.
             case TcpState.SynReceived when !_accepted:
-                ReceiveWhileDialing(segment);
+                ReceiveWhileDialing(segment, now);
                 return;
             default:
                 ReceiveSynchronized(segment, now);
@@ -29,11 +32,19 @@ public sealed partial class TcpConnection
         }
     }
 
-    private void ReceiveWhileDialing(in TcpSegmentIn segment)
+    private void ReceiveWhileDialing(in TcpSegmentIn segment, long now)
     {
-        // The guest gave up (3.10.7.4, RST in SYN-RECEIVED). A repeated SYN is absorbed: its answer comes with the host's.
-        if (segment.Has(TcpFlags.Rst) && segment.Sequence.InWindow(_receiver.Next, (uint)Math.Max(1, _receiver.AdvertisedWindow)))
-            Close(TcpCloseReason.ResetByPeer);
+        // The guest gave up (3.10.7.4, RST in SYN-RECEIVED).
+        if (segment.Has(TcpFlags.Rst))
+        {
+            if (segment.Sequence == _receiver.Next)
+                Close(TcpCloseReason.ResetByPeer);
+        }
+        // It tries anew from the same port; nothing was promised for the old SYN. The same SYN again is absorbed: its answer comes with the host's.
+        else if (segment.Has(TcpFlags.Syn) && !segment.Has(TcpFlags.Ack) && segment.Sequence != _peerInitial)
+        {
+            TakeSyn(segment, now);
+        }
     }
 
     // 3.10.7.3
@@ -54,7 +65,8 @@ public sealed partial class TcpConnection
         }
         if (!segment.Has(TcpFlags.Syn))
             return;
-        TakeSynOptions(segment);
+        TakeSyn(segment, now);
+        _receiver.TakeWindow(_segment, Math.Min(MaxWindow, SynWindow)); // as our SYN told it
         if (!acknowledges)
         {
             // Simultaneous open: answer with SYN-ACK.
@@ -65,6 +77,8 @@ public sealed partial class TcpConnection
         }
         _sender.Acknowledge(segment, segment.Window, now, out _);
         BecomeEstablished(segment, now);
+        if (State == TcpState.Closed)
+            return;
         _ackNow = true;
         TakePayload(segment, now);
     }
@@ -72,10 +86,20 @@ public sealed partial class TcpConnection
     // 3.10.7.4
     private void ReceiveSynchronized(in TcpSegmentIn segment, long now)
     {
-        // The guest did not hear our SYN-ACK and asks again.
-        if (State == TcpState.SynReceived && segment.Has(TcpFlags.Syn) && !segment.Has(TcpFlags.Ack) && segment.Sequence == _peerInitial)
+        if (State == TcpState.SynReceived && segment.Has(TcpFlags.Syn) && !segment.Has(TcpFlags.Rst) && segment.Sequence == _peerInitial)
         {
-            SendHandshake(now);
+            // Both opened at once (3.5, figure 8): its SYN again, which acknowledges ours.
+            if (segment.Has(TcpFlags.Ack) && segment.Acknowledgment == _sender.Next)
+            {
+                _sender.Acknowledge(segment, segment.Window, now, out _);
+                BecomeEstablished(segment, now);
+                _ackNow = true;
+            }
+            // The guest did not hear our SYN-ACK and asks again.
+            else
+            {
+                SendHandshake(now);
+            }
             return;
         }
         if (!PassesSequenceChecks(segment, now))
@@ -93,7 +117,7 @@ public sealed partial class TcpConnection
             if (State == TcpState.Closed)
                 return;
         }
-        NoteTimestamp(segment);
+        NoteTimestamp(segment, now);
         if (!TakeAcknowledgment(segment, now) || State == TcpState.Closed)
             return;
         TakePayload(segment, now);
@@ -103,8 +127,10 @@ public sealed partial class TcpConnection
     {
         bool reset = segment.Has(TcpFlags.Rst);
         // RFC 7323, 5.3, R1: an old duplicate from before the numbers wrapped.
-        if (_timestamps && segment.Options.HasTimestamps && !reset && (int)(segment.Options.TimestampValue - _timestampRecent) < 0)
+        if (_timestamps && segment.Options.HasTimestamps && !reset && (int)(segment.Options.TimestampValue - _timestampRecent) < 0
+            && now - _timestampRecentAt < TimestampLifetime)
         {
+            UnacceptableSegments++;
             _ackNow = true;
             return false;
         }
@@ -118,10 +144,12 @@ public sealed partial class TcpConnection
         // Second: RST. Exactly where the next octet belongs, or it may be a blind guess (RFC 5961, 3.2).
         if (reset)
         {
-            if (segment.Sequence == _receiver.Next)
-                Close(State == TcpState.TimeWait ? TcpCloseReason.Normal : TcpCloseReason.ResetByPeer);
-            else
+            if (segment.Sequence != _receiver.Next)
                 Challenge(now);
+            else if (State == TcpState.TimeWait || _isOver)
+                Finish();
+            else
+                Close(TcpCloseReason.ResetByPeer);
             return false;
         }
         // Fourth: SYN inside a connection (RFC 5961, 4.2).
@@ -135,33 +163,42 @@ public sealed partial class TcpConnection
 
     private void AnswerUnacceptable(in TcpSegmentIn segment, long now)
     {
+        UnacceptableSegments++;
         // A FIN sent again restarts TIME-WAIT (3.10.7.4, eighth).
-        if (State == TcpState.TimeWait && segment.Has(TcpFlags.Fin))
+        if (State == TcpState.TimeWait && segment.Has(TcpFlags.Fin) && !_isOver)
             _timeWaitDeadline = now + _options.TimeWait;
-        // A window probe, or an old duplicate. The acknowledgement in it still counts when it is usable.
-        if (State >= TcpState.Established && segment.Has(TcpFlags.Ack) && !segment.Has(TcpFlags.Syn)
-            && segment.Acknowledgment.IsAtOrAfter(_sender.Unacknowledged) && segment.Acknowledgment.IsAtOrBefore(_sender.Highest))
+        // A probe of our closed window: the data is not taken, its acknowledgement is (3.10.7.4, "special allowance").
+        if (IsSynchronized && segment.Sequence == _receiver.Next && segment.Has(TcpFlags.Ack) && !segment.Has(TcpFlags.Syn))
             TakeAcknowledgment(segment, now);
-        _ackNow = State != TcpState.Closed;
+        if (State == TcpState.Closed)
+            return;
+        // Two ends that disagree on what is acceptable would answer each other's answers for ever.
+        if (segment.SequenceLength == 0)
+            Challenge(now);
+        else
+            _ackNow = true;
     }
 
     // RFC 7323, 4.3: only a segment that begins at or before what was acknowledged last.
-    private void NoteTimestamp(in TcpSegmentIn segment)
+    private void NoteTimestamp(in TcpSegmentIn segment, long now)
     {
-        if (_timestamps && segment.Options.HasTimestamps && segment.Sequence.IsAtOrBefore(_acknowledgedToPeer))
-            _timestampRecent = segment.Options.TimestampValue;
+        if (!_timestamps || !segment.Options.HasTimestamps || !segment.Sequence.IsAtOrBefore(_acknowledgedToPeer))
+            return;
+        _timestampRecent = segment.Options.TimestampValue;
+        _timestampRecentAt = now;
     }
 
     // Fifth: the ACK field.
     private bool TakeAcknowledgment(in TcpSegmentIn segment, long now)
     {
         if (segment.Acknowledgment.IsAfter(_sender.Highest)
-            || segment.Acknowledgment.IsBefore(_sender.Unacknowledged.Add(-Math.Max(_sender.Window, ushort.MaxValue))))
+            || segment.Acknowledgment.IsBefore(_sender.Unacknowledged.Add(-Math.Max(_sender.MaxWindow, ushort.MaxValue))))
         {
+            UnacceptableSegments++;
             Challenge(now); // RFC 5961, 5.2
             return false;
         }
-        _persistProbes = 0;
+        _probesUnanswered = 0;
         if (segment.Acknowledgment.IsBefore(_sender.Unacknowledged))
             return true; // old: the data in it may still be new
         int octets = _sender.Acknowledge(segment, segment.Window << _sendShift, now, out long sample);
@@ -183,7 +220,7 @@ public sealed partial class TcpConnection
                 break;
             // The guest had ended first: nothing is left to wait for.
             case TcpState.LastAck:
-                Close(TcpCloseReason.Normal);
+                Finish();
                 break;
         }
         return true;
@@ -202,7 +239,7 @@ public sealed partial class TcpConnection
         else
             _roundTrip.Restore();
         // RFC 6298, 5.2 and 5.3.
-        _retransmitDeadline = _sender.InFlight ? now + _roundTrip.Timeout : long.MaxValue;
+        _retransmitDeadline = _sender.IsOutstanding ? now + _roundTrip.Timeout : long.MaxValue;
     }
 
     // Seventh and eighth: payload and FIN.
@@ -224,8 +261,15 @@ public sealed partial class TcpConnection
             return;
         int advanced = _receiver.Next.Since(before) - (_receiver.FinReceived ? 1 : 0);
         BytesDelivered += Math.Max(0, advanced) + buffered - _receiver.Buffered;
-        // RFC 5681, 4.2: at once for what is out of order or fills a hole, and for every second full segment.
-        if (!inOrder || hadHoles || _receiver.FinReceived || _receiver.Next.Since(_acknowledgedToPeer) >= 2 * _segment)
+        // RFC 5681, 4.2: each segment that is out of order has an acknowledgement of its own, since the guest counts them, and without
+        // data, since it counts no others.
+        if (!inOrder)
+        {
+            OutOfOrderSegments++;
+            SendAcknowledgment(now);
+        }
+        // And at once for what fills a hole, and for every second full segment.
+        else if (hadHoles || _receiver.FinReceived || _receiver.Next.Since(_acknowledgedToPeer) >= 2 * _segment)
             _ackNow = true;
         else if (_delayedAckDeadline == long.MaxValue)
             _delayedAckDeadline = now + _options.DelayedAck;
@@ -258,7 +302,10 @@ public sealed partial class TcpConnection
         long second = now / 1_000_000;
         if (second != _challengeSecond)
             (_challengeSecond, _challenges) = (second, 0);
-        if (_challenges++ < _options.MaxChallengesPerSecond)
-            SendAcknowledgment(now);
+        if (_challenges >= _options.MaxChallengesPerSecond)
+            return;
+        _challenges++;
+        ChallengeAcks++;
+        SendAcknowledgment(now);
     }
 }

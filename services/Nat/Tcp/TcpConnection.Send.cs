@@ -14,7 +14,8 @@ public sealed partial class TcpConnection
     private long _handshakeSentAt;
     private int _handshakeSends;
     private int _retransmitsInRow;
-    private int _persistProbes;
+    private int _probes; // of this closed window
+    private int _probesUnanswered;
     private uint _timeoutClock;
     private bool _ackNow;
     private bool _blocked;
@@ -40,19 +41,20 @@ public sealed partial class TcpConnection
         if (_ackNow && !_blocked && IsSynchronized)
             SendAcknowledgment(now);
         ArmPersist(now);
+        _sender.ReleaseWhenEmpty();
     }
 
     private bool RunTimers(long now)
     {
         if (_timeWaitDeadline <= now)
         {
-            Close(TcpCloseReason.Normal);
-            return false;
+            Finish();
+            return State != TcpState.Closed;
         }
         if (_handshakeGiveUp <= now)
         {
             // The half-open connection of a guest that never answers is reset, should it still listen.
-            SendReset(_sender.Next, _receiver.Next, withAck: _passive);
+            SendReset(_sender.Idle, _receiver.Next, withAck: _passive);
             Close(TcpCloseReason.HandshakeTimeout);
             return false;
         }
@@ -62,6 +64,9 @@ public sealed partial class TcpConnection
             return false;
         return _persistDeadline > now || OnPersistTimeout(now);
     }
+
+    // Never scaled (RFC 7323, 2.2).
+    private int SynWindow => Math.Min(_options.ReceiveBuffer, ushort.MaxValue);
 
     private void BeginHandshake(long now)
     {
@@ -78,7 +83,7 @@ public sealed partial class TcpConnection
             Sequence = _initial,
             Acknowledgment = answer ? _receiver.Next : default,
             Flags = answer ? TcpFlags.Syn | TcpFlags.Ack : TcpFlags.Syn,
-            Window = (ushort)Math.Min(_options.ReceiveBuffer, ushort.MaxValue),
+            Window = (ushort)SynWindow,
             SegmentSize = _segment,
         };
         segment.Options.MaximumSegmentSize = (ushort)(_options.Mtu - 40);
@@ -93,7 +98,7 @@ public sealed partial class TcpConnection
             return;
         }
         if (answer)
-            _receiver.TakeWindow(_segment, Math.Min(MaxWindow, segment.Window));
+            _receiver.TakeWindow(_segment, SynWindow);
         if (_handshakeSends++ == 0)
             _handshakeSentAt = now;
         else
@@ -107,11 +112,11 @@ public sealed partial class TcpConnection
     private bool OnRetransmissionTimeout(long now)
     {
         _retransmitDeadline = long.MaxValue;
-        if (!_sender.InFlight)
+        if (!_sender.IsOutstanding)
             return true;
         if (++_retransmitsInRow > _options.MaxRetransmits)
         {
-            SendReset(_sender.Next, _receiver.Next, withAck: true);
+            SendReset(_sender.Idle, _receiver.Next, withAck: true);
             Close(TcpCloseReason.RetransmissionTimeout);
             return false;
         }
@@ -141,9 +146,8 @@ public sealed partial class TcpConnection
             }
             if (chunk.IsRetransmission)
                 Retransmits++;
-            else
-                BytesSent += chunk.Length;
-            _sender.OnTransmitted(chunk, now);
+            BytesSent += _sender.OnTransmitted(chunk, now);
+            _probes = 0;
             OnAcknowledgmentSent();
             if (_retransmitDeadline == long.MaxValue)
                 _retransmitDeadline = now + _roundTrip.Timeout;
@@ -151,21 +155,23 @@ public sealed partial class TcpConnection
         }
     }
 
-    // RFC 9293, 3.8.6.1: a closed window must be probed, for ever as long as the guest answers.
+    // RFC 9293, 3.8.6.1: a closed window must be probed, at intervals that grow, for ever as long as the guest answers. The same goes
+    // for a window that closed over data that was under way: when its time-out comes, it may not be sent, either.
     private void ArmPersist(long now)
     {
-        if (!_sender.IsStuck || _blocked || State is not (TcpState.Established or TcpState.CloseWait or TcpState.FinWait1 or TcpState.LastAck or TcpState.Closing))
+        if (!_sender.IsStuck || _blocked || _retransmitDeadline != long.MaxValue || State is not (TcpState.Established or TcpState.CloseWait or TcpState.FinWait1 or TcpState.LastAck or TcpState.Closing))
             _persistDeadline = long.MaxValue;
         else if (_persistDeadline == long.MaxValue)
-            _persistDeadline = now + Math.Min(_roundTrip.Timeout << Math.Min(_persistProbes, 16), _options.MaxRto);
+            _persistDeadline = now + Math.Min(_roundTrip.Timeout << Math.Min(_probes, 16), _options.MaxRto);
     }
 
     private bool OnPersistTimeout(long now)
     {
         _persistDeadline = long.MaxValue;
-        if (++_persistProbes > _options.MaxRetransmits)
+        _probes++;
+        if (++_probesUnanswered > _options.MaxRetransmits)
         {
-            SendReset(_sender.Next, _receiver.Next, withAck: true);
+            SendReset(_sender.Idle, _receiver.Next, withAck: true);
             Close(TcpCloseReason.RetransmissionTimeout);
             return false;
         }
@@ -184,7 +190,7 @@ public sealed partial class TcpConnection
     private void SendAcknowledgment(long now)
     {
         TcpSegmentOut segment = Acknowledging(now);
-        segment.Sequence = _sender.Next;
+        segment.Sequence = _sender.Idle;
         if (_sack)
             segment.Options.SackCount = _receiver.WriteSack(ref segment.Options.Sack, _timestamps ? 3 : 4);
         if (_output.Transmit(segment, default, default))

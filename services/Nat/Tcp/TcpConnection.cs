@@ -1,3 +1,4 @@
+using System.Numerics;
 using VNetMesh.Packets;
 
 namespace VNetMesh.Nat.Tcp;
@@ -10,7 +11,8 @@ namespace VNetMesh.Nat.Tcp;
 /// defences of RFC 5961. It takes and gives segments of up to 64 KiB. It allocates nothing per segment,
 /// and an idle connection holds no buffers.
 ///
-/// Limits: no urgent mode (the pointer is ignored, the data is ordinary data), no ECN, no Fast Open.
+/// Limits: no urgent mode (the pointer is ignored, the data is ordinary data), no ECN, no Fast Open, no keep-alives of
+/// its own (the owner ends what is idle), and no smaller congestion window after idleness: the link is inside one host.
 ///
 /// How it goes: the flow that owns the connection calls in with a segment, room made or time passed, and gets
 /// answers through <see cref="ITcpUser"/> and <see cref="ITcpOutput"/> from within the call.
@@ -22,7 +24,8 @@ namespace VNetMesh.Nat.Tcp;
 ///   host's data → SendSpace, fill, Sent;  host's end → Shutdown;  host's reset → Abort
 ///   after each batch of segments, and at NextDeadline → Poll (data, acknowledgements, timers)
 /// </code>
-/// Acknowledgements and data leave in Poll, so that a batch of segments costs one acknowledgement.
+/// Acknowledgements and data leave in Poll, so that a batch of segments costs one acknowledgement; what shows a loss leaves
+/// at once. A connection that is over on the wire stays (LAST-ACK, TIME-WAIT) until the user has taken all that the guest sent.
 /// </summary>
 public sealed partial class TcpConnection
 {
@@ -35,6 +38,7 @@ public sealed partial class TcpConnection
     private TcpRoundTrip _roundTrip;
     private SequenceNumber _peerInitial;
     private uint _timestampRecent;
+    private long _timestampRecentAt;
     private SequenceNumber _acknowledgedToPeer;
     private byte _sendShift;
     private byte _receiveShift;
@@ -44,6 +48,8 @@ public sealed partial class TcpConnection
     private bool _sack;
     private bool _peerFinTold;
     private bool _closedTold;
+    private bool _shutdownWanted;
+    private bool _isOver;
     private int _segment = 536;
 
     /// <param name="options">Settings, shared by many connections.</param>
@@ -53,6 +59,8 @@ public sealed partial class TcpConnection
     /// <param name="initialSequence">ISS: unpredictable to the guest (RFC 6528).</param>
     public TcpConnection(TcpOptions options, ITcpUser user, ITcpOutput output, TcpBufferPool pool, uint initialSequence)
     {
+        if (!BitOperations.IsPow2(options.ReceiveBuffer) || !BitOperations.IsPow2(options.SendBuffer))
+            throw new ArgumentException("buffers are powers of two", nameof(options));
         _options = options;
         _user = user;
         _output = output;
@@ -61,8 +69,7 @@ public sealed partial class TcpConnection
         _sender = new TcpSender(options, pool);
         _roundTrip = new TcpRoundTrip(options);
         _sender.Start(_initial);
-        while (_receiveShift < TcpHeaderOptions.MaxWindowScale && options.ReceiveBuffer >> _receiveShift > ushort.MaxValue)
-            _receiveShift++;
+        _receiveShift = OfferedShift;
     }
 
     public TcpState State { get; private set; }
@@ -82,7 +89,17 @@ public sealed partial class TcpConnection
     /// <summary>SRTT (RFC 6298); 0: no sample yet.</summary>
     public long SmoothedRttMicros => _roundTrip.Smoothed;
 
+    /// <summary>Duplicate acknowledgements from the guest.</summary>
     public int DuplicateAcks => _sender.DuplicateAcks;
+
+    /// <summary>Segments that came out of order.</summary>
+    public int OutOfOrderSegments { get; private set; }
+
+    /// <summary>Segments that were dropped for their numbers: old, outside of the window, or with an impossible acknowledgement.</summary>
+    public int UnacceptableSegments { get; private set; }
+
+    /// <summary>Challenge ACKs sent (RFC 5961).</summary>
+    public int ChallengeAcks { get; private set; }
 
     /// <summary>Octets in order that the user has not taken yet.</summary>
     public int ReceiveBuffered => _receiver.Buffered;
@@ -96,8 +113,12 @@ public sealed partial class TcpConnection
     /// <summary>The guest has ended its half.</summary>
     public bool PeerEnded => _receiver.FinReceived;
 
-    /// <summary>Holds a buffer of the pool, one each way at the most.</summary>
-    public int BuffersHeld => (_receiver.HoldsBuffer ? 1 : 0) + (_sender.HoldsBuffer ? 1 : 0);
+    /// <summary>Octets of the pool's buffers that it holds now.</summary>
+    public int HeldOctets => _receiver.HeldOctets + _sender.HeldOctets;
+
+    /// <summary>For tests of invariants: SND.UNA, SND.NXT, the highest number sent, and the window that the guest was told.</summary>
+    internal (SequenceNumber Unacknowledged, SequenceNumber Next, SequenceNumber Highest, int AdvertisedWindow) Variables =>
+        (_sender.Unacknowledged, _sender.Next, _sender.Highest, _receiver.AdvertisedWindow);
 
     private bool CanSend => State is TcpState.Established or TcpState.CloseWait && !_sender.FinQueued;
 
@@ -108,7 +129,7 @@ public sealed partial class TcpConnection
     {
         SetState(TcpState.Listen);
         _passive = true;
-        TakeSynOptions(syn);
+        TakeSyn(syn, now);
         SetState(TcpState.SynReceived);
         _handshakeDeadline = long.MaxValue;
     }
@@ -142,10 +163,14 @@ public sealed partial class TcpConnection
         BeginHandshake(now);
     }
 
-    /// <summary>Room for data from the host, contiguous; empty: none now, and <see cref="ITcpUser.OnSendSpace"/> will tell.</summary>
+    /// <summary>
+    /// Room for data from the host, contiguous; empty: none now, and <see cref="ITcpUser.OnSendSpace"/> will tell. Valid until
+    /// the next call into the connection.
+    /// </summary>
     public Span<byte> SendSpace() => CanSend ? _sender.Space() : default;
 
-    /// <summary>The first octets of <see cref="SendSpace"/> were filled. They leave at the next <see cref="Poll"/>.</summary>
+    /// <summary>The first octets of <see cref="SendSpace"/> were filled (0: none). They leave at the next <see cref="Poll"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Negative, or more than SendSpace had room for.</exception>
     public void Sent(int octets)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(octets);
@@ -156,6 +181,8 @@ public sealed partial class TcpConnection
     /// <summary>The host has ended its half: FIN after all that is queued.</summary>
     public void Shutdown(long now)
     {
+        // RFC 9293, 3.10.4: before ESTABLISHED it waits until then.
+        _shutdownWanted |= State is TcpState.SynSent or TcpState.SynReceived;
         if (!CanSend)
             return;
         _sender.QueueFin();
@@ -171,7 +198,7 @@ public sealed partial class TcpConnection
         if (State == TcpState.SynReceived && !_accepted)
             SendReset(new SequenceNumber(0), _receiver.Next, withAck: true);
         else if (State is not (TcpState.SynSent or TcpState.TimeWait or TcpState.Listen))
-            SendReset(_sender.Next, _receiver.Next, withAck: true);
+            SendReset(_sender.Idle, _receiver.Next, withAck: true);
         Close(TcpCloseReason.Aborted);
     }
 
@@ -187,6 +214,10 @@ public sealed partial class TcpConnection
             return;
         if (all)
             TellPeerFin();
+        if (_isOver)
+            Finish();
+        if (State == TcpState.Closed)
+            return;
         if (before > 0 && _receiver.WorthAnUpdate(_segment, MaxWindow))
             _ackNow = true;
         Poll(now);
@@ -194,31 +225,36 @@ public sealed partial class TcpConnection
 
     /// <summary>
     /// True when a SYN for the same addresses may begin a new connection in this one's place (RFC 9293, 3.6.1;
-    /// RFC 6191): this one is in TIME-WAIT, and the SYN is newer.
+    /// RFC 6191): this one is in TIME-WAIT, has nothing left for its user, and the SYN is newer. The owner then calls
+    /// <see cref="Drop"/> here and gives the SYN to a connection of its own.
     /// </summary>
     public bool MayBeReplacedBy(in TcpSegmentIn syn) =>
-        State == TcpState.TimeWait && syn.Has(TcpFlags.Syn) && !syn.Has(TcpFlags.Ack) && !syn.Has(TcpFlags.Rst)
+        State == TcpState.TimeWait && _receiver.Buffered == 0 && syn.Has(TcpFlags.Syn) && !syn.Has(TcpFlags.Ack) && !syn.Has(TcpFlags.Rst)
         && (syn.Sequence.IsAfter(_receiver.Next)
             || (_timestamps && syn.Options.HasTimestamps && (int)(syn.Options.TimestampValue - _timestampRecent) > 0));
 
+    // The smallest that lets the whole buffer be told.
+    private byte OfferedShift => (byte)Math.Clamp(32 - BitOperations.LeadingZeroCount((uint)_options.ReceiveBuffer >> 16), 0, TcpHeaderOptions.MaxWindowScale);
+
     private int MaxWindow => _receiveShift == 0 ? ushort.MaxValue : ushort.MaxValue << _receiveShift;
 
-    private void TakeSynOptions(in TcpSegmentIn syn)
+    private void TakeSyn(in TcpSegmentIn syn, long now)
     {
         TcpHeaderOptions options = syn.Options;
         _peerInitial = syn.Sequence;
         _timestamps = options.HasTimestamps;
         _timestampRecent = options.TimestampValue;
+        _timestampRecentAt = now;
         _sack = options.SackPermitted;
+        // RFC 7323, 2.2: both sides or none.
         _sendShift = options.HasWindowScale ? options.WindowScale : (byte)0;
-        if (!options.HasWindowScale)
-            _receiveShift = 0; // RFC 7323, 2.2: both sides or none
+        _receiveShift = options.HasWindowScale ? OfferedShift : (byte)0;
         // RFC 9293, 3.7.1: 536 when the peer says nothing; a value that would make segments absurdly small is raised (RFC 9293 sets no
         // minimum, but a hostile 1 would cost a frame an octet).
         int peer = options.MaximumSegmentSize == 0 ? 536 : Math.Max(options.MaximumSegmentSize, (ushort)88);
         _segment = Math.Min(peer, _options.Mtu - 40) - (_timestamps ? 12 : 0);
         _receiver.Start(syn.Sequence.Add(1));
-        _sender.Establish(_segment);
+        _sender.Establish(_segment, _sack);
         // The window of a SYN is never scaled (RFC 7323, 2.2).
         _sender.SetWindow(syn, syn.Window);
     }
@@ -231,6 +267,10 @@ public sealed partial class TcpConnection
         _sender.SetWindow(segment, segment.Has(TcpFlags.Syn) ? segment.Window : segment.Window << _sendShift);
         SetState(TcpState.Established);
         _user.OnEstablished();
+        if (!_shutdownWanted || !CanSend)
+            return;
+        _sender.QueueFin();
+        SetState(TcpState.FinWait1);
     }
 
     private void TellPeerFin()
@@ -246,6 +286,18 @@ public sealed partial class TcpConnection
         SetState(TcpState.TimeWait);
         _timeWaitDeadline = now + _options.TimeWait;
         _retransmitDeadline = _persistDeadline = long.MaxValue;
+    }
+
+    /// <summary>
+    /// All is said and acknowledged on both sides. What the user has not taken yet is its own all the same: the end waits for it,
+    /// without a timer.
+    /// </summary>
+    private void Finish()
+    {
+        _isOver = true;
+        _retransmitDeadline = _persistDeadline = _timeWaitDeadline = long.MaxValue;
+        if (_receiver.Buffered == 0)
+            Close(TcpCloseReason.Normal);
     }
 
     private void Close(TcpCloseReason reason)

@@ -152,7 +152,10 @@ public sealed record TcpOptions
     /// <summary>2 MSL. Short: no segment lives for minutes on a link inside one host.</summary>
     public long TimeWait { get; init; } = 2_000_000;
 
-    /// <summary>Largest payload handed to the link at once, before it is cut to segments. At most the segment size: the link cuts nothing.</summary>
+    /// <summary>
+    /// Largest payload handed to the link at once, before it is cut to segments; rounded down to whole segments, but to one at
+    /// the least. 0: the link cuts nothing.
+    /// </summary>
     public int MaxTransmit { get; init; } = 65535 - 60 - 60;
 
     /// <summary>Challenge ACKs a connection sends in a second at the most (RFC 5961, 7).</summary>

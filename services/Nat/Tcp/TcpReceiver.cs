@@ -10,13 +10,15 @@ namespace VNetMesh.Nat.Tcp;
 internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
 {
     private readonly int _capacity = options.ReceiveBuffer;
-    private byte[]? _buffer;
+    private SequenceRing _ring = new(pool, options.ReceiveBuffer);
     private RangeSet _outOfOrder;
     private SequenceNumber _delivered;
     private SequenceNumber _advertisedEdge;
     private SequenceNumber _finSequence;
     private SequenceNumber _latestOutOfOrder;
     private bool _finKnown;
+    private bool _isDelivering;
+    private bool _isClosed;
 
     /// <summary>RCV.NXT.</summary>
     public SequenceNumber Next { get; private set; }
@@ -29,8 +31,8 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
 
     public readonly bool HasOutOfOrder => _outOfOrder.Count > 0;
 
-    /// <summary>Octets held for this connection outside of it.</summary>
-    public readonly bool HoldsBuffer => _buffer is not null;
+    /// <summary>Octets of the pool's buffer that it holds.</summary>
+    public readonly int HeldOctets => _ring.Size;
 
     public void Start(SequenceNumber next)
     {
@@ -59,12 +61,15 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
         return gain >= _capacity / 2 || (AdvertisedWindow < 2 * segment && gain >= segment);
     }
 
-    /// <summary>The test of RFC 9293, 3.10.7.4, first step.</summary>
+    /// <summary>
+    /// The test of RFC 9293, 3.10.7.4, first step; but an empty segment may stand at the very edge of the window: a guest that
+    /// has filled it sends all its acknowledgements from there, and they must count while a hole in the window is mended.
+    /// </summary>
     public readonly bool IsAcceptable(SequenceNumber sequence, int length)
     {
         uint window = (uint)AdvertisedWindow;
         if (length == 0)
-            return window == 0 ? sequence == Next : sequence.InWindow(Next, window);
+            return sequence.InWindow(Next, window + 1);
         if (window == 0)
             return false;
         return sequence.InWindow(Next, window) || sequence.Add(length - 1).InWindow(Next, window)
@@ -75,7 +80,7 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
     /// <returns>True: it came in order.</returns>
     public bool Take(SequenceNumber sequence, ReadOnlySpan<byte> payload, bool fin, ITcpUser user)
     {
-        if (FinReceived)
+        if (FinReceived || _isClosed)
             return true;
         SequenceNumber end = sequence.Add(payload.Length);
         if (sequence.IsBefore(Next))
@@ -103,28 +108,28 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
             else
                 Keep(sequence, payload);
         }
-        if (_finKnown && Next.IsAtOrAfter(_finSequence) && !FinReceived)
-        {
-            FinReceived = true;
-            Next = Next.Add(1);
-        }
+        if (_finKnown && Next.IsAtOrAfter(_finSequence) && !_isClosed)
+            TakeFin();
         return inOrder;
     }
 
-    /// <summary>Offers what waits to the user again.</summary>
+    /// <summary>Offers what waits to the user again. Does nothing from within an offer.</summary>
     /// <returns>True: all of it was taken.</returns>
     public bool Deliver(ITcpUser user)
     {
+        if (_isDelivering)
+            return false;
         while (Buffered > 0)
         {
-            int offset = OffsetOf(_delivered);
-            int length = Math.Min(Buffered, _capacity - offset);
-            int taken = Math.Clamp(user.Deliver(_buffer.AsSpan(offset, length)), 0, length);
+            ReadOnlySpan<byte> part = _ring.At(_delivered, Buffered);
+            int taken = Offer(part, user);
+            if (_isClosed)
+                return false;
             _delivered = _delivered.Add(taken);
-            if (taken < length)
+            if (taken < part.Length)
                 return false;
         }
-        ReturnBufferWhenEmpty();
+        ReleaseWhenEmpty();
         return true;
     }
 
@@ -145,24 +150,33 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
         return count;
     }
 
-    /// <summary>Lets go of the buffer; nothing is delivered any more.</summary>
+    /// <summary>Lets go of the buffer; nothing is taken or delivered any more.</summary>
     public void Close()
     {
+        _isClosed = true;
         _outOfOrder.Clear();
-        if (_buffer is null)
-            return;
-        pool.Return(_buffer);
-        _buffer = null;
+        _ring.Release();
     }
 
     private readonly SequenceNumber FreeEdge(int maximum) => Next.Add(Math.Min(maximum, _capacity - Buffered));
+
+    // The user may end the connection from within, which takes the buffer away: callers look at _isClosed.
+    private int Offer(ReadOnlySpan<byte> payload, ITcpUser user)
+    {
+        _isDelivering = true;
+        int taken = Math.Clamp(user.Deliver(payload), 0, payload.Length);
+        _isDelivering = false;
+        return taken;
+    }
 
     private void TakeInOrder(ReadOnlySpan<byte> payload, ITcpUser user)
     {
         int taken = 0;
         if (Buffered == 0)
         {
-            taken = Math.Clamp(user.Deliver(payload), 0, payload.Length);
+            taken = Offer(payload, user);
+            if (_isClosed)
+                return;
             _delivered = _delivered.Add(taken);
             Next = Next.Add(taken);
         }
@@ -182,6 +196,15 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
         Deliver(user);
     }
 
+    // What lies behind the end belongs to nothing.
+    private void TakeFin()
+    {
+        FinReceived = true;
+        Next = Next.Add(1);
+        _outOfOrder.Clear();
+        ReleaseWhenEmpty();
+    }
+
     private void Keep(SequenceNumber sequence, ReadOnlySpan<byte> payload)
     {
         // Beyond the bound on ranges it is as if the segment had been lost: the guest sends it again.
@@ -193,21 +216,13 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
 
     private void Store(SequenceNumber sequence, ReadOnlySpan<byte> payload)
     {
-        _buffer ??= pool.Rent(_capacity);
-        int offset = OffsetOf(sequence);
-        int first = Math.Min(payload.Length, _capacity - offset);
-        payload[..first].CopyTo(_buffer.AsSpan(offset));
-        payload[first..].CopyTo(_buffer);
+        _ring.Reserve(_delivered, sequence.Add(payload.Length).Since(_delivered));
+        _ring.Write(sequence, payload);
     }
 
-    private void ReturnBufferWhenEmpty()
+    private void ReleaseWhenEmpty()
     {
-        if (_buffer is not null && Buffered == 0 && _outOfOrder.Count == 0)
-        {
-            pool.Return(_buffer);
-            _buffer = null;
-        }
+        if (Buffered == 0 && _outOfOrder.Count == 0)
+            _ring.Release();
     }
-
-    private readonly int OffsetOf(SequenceNumber sequence) => (int)(sequence.Value & (uint)(_capacity - 1));
 }

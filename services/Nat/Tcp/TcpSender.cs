@@ -3,7 +3,8 @@ using VNetMesh.Packets;
 namespace VNetMesh.Nat.Tcp;
 
 /// <summary>What the sender wants on the link next.</summary>
-internal readonly record struct SendChunk(SequenceNumber Sequence, int Length, bool Fin, bool IsRetransmission)
+/// <param name="IsHole">Fills a hole below SND.NXT; else it begins at SND.NXT.</param>
+internal readonly record struct SendChunk(SequenceNumber Sequence, int Length, bool Fin, bool IsRetransmission, bool IsHole)
 {
     public SequenceNumber End => Sequence.Add(Length + (Fin ? 1 : 0));
 }
@@ -18,8 +19,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     private const int DuplicateThreshold = 3; // RFC 5681, 3.2
 
     private readonly int _capacity = options.SendBuffer;
-    private readonly int _maxTransmit = options.MaxTransmit;
-    private byte[]? _buffer;
+    private SequenceRing _ring = new(pool, options.SendBuffer);
     private RangeSet _sacked;
     private TcpCongestion _congestion;
     private SequenceNumber _dataStart;
@@ -32,10 +32,13 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     private SequenceNumber _timed;
     private long _timedAt;
     private int _segment;
-    private int _maxWindow;
+    private int _maxTransmit;
     private int _duplicates;
+    private bool _sackPermitted;
     private bool _recovering;
+    private bool _afterTimeout; // until all that was sent before it is acknowledged
     private bool _resendFirst;
+    private bool _rescued;
     private bool _spaceWanted;
     private bool _isTiming;
 
@@ -60,16 +63,31 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
 
     public readonly int Free => FinQueued ? 0 : _capacity - Queued;
 
-    public readonly bool InFlight => Unacknowledged.IsBefore(_highest);
+    /// <summary>The largest window that the guest ever gave (MAX.SND.WND of RFC 5961, 5.2).</summary>
+    public int MaxWindow { get; private set; }
 
-    public readonly int DuplicateAcks => _duplicates;
+    /// <summary>Something is under way: sent, not taken back by a time-out, and not acknowledged.</summary>
+    public readonly bool IsOutstanding => Unacknowledged.IsBefore(Next);
+
+    /// <summary>Duplicate acknowledgements (RFC 5681, 2) in all.</summary>
+    public int DuplicateAcks { get; private set; }
 
     public readonly long CongestionWindow => _congestion.Window;
 
-    public readonly bool HoldsBuffer => _buffer is not null;
+    /// <summary>Octets of the pool's buffer that it holds.</summary>
+    public readonly int HeldOctets => _ring.Size;
 
     /// <summary>Something waits that the guest's window does not let out, and nothing is under way that would make it speak.</summary>
-    public readonly bool IsStuck => !InFlight && (Queued > 0 || FinQueued) && !FinAcknowledged;
+    public readonly bool IsStuck => !IsOutstanding && (Queued > 0 || FinQueued) && !FinAcknowledged;
+
+    /// <summary>
+    /// The number of a segment without data: SND.NXT, as it was before any time-out; within the guest's window,
+    /// should that have shrunk, or the guest would not look at it.
+    /// </summary>
+    public readonly SequenceNumber Idle =>
+        Unacknowledged.IsBefore(_dataStart) ? _highest : SequenceNumber.Min(_highest, Unacknowledged.Add(Window));
+
+    private readonly bool HasUnacknowledged => Unacknowledged.IsBefore(_highest);
 
     public void Start(SequenceNumber initial)
     {
@@ -78,16 +96,20 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     }
 
     /// <param name="segment">Payload octets of one segment on the wire.</param>
-    public void Establish(int segment)
+    /// <param name="sack">The guest acknowledges selectively.</param>
+    public void Establish(int segment, bool sack)
     {
         _segment = segment;
+        _sackPermitted = sack;
+        // Whole segments, so that what the link cuts has no short one in the middle.
+        _maxTransmit = Math.Max(segment, options.MaxTransmit - (options.MaxTransmit % segment));
         _congestion = new TcpCongestion(segment, _capacity);
     }
 
     /// <summary>Counts SYN as sent.</summary>
     public void OnSynSent() => Next = _highest = Unacknowledged.Add(1);
 
-    /// <summary>The larger contiguous part of the free room; empty when there is none.</summary>
+    /// <summary>Contiguous free room; empty when there is none. Valid until the next call.</summary>
     public Span<byte> Space()
     {
         if (Free == 0)
@@ -95,15 +117,18 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
             _spaceWanted = !FinQueued;
             return default;
         }
-        _buffer ??= pool.Rent(_capacity);
-        int offset = OffsetOf(_queuedEnd);
-        return _buffer.AsSpan(offset, Math.Min(Free, _capacity - offset));
+        if (_ring.Size - Queued < SequenceRing.SmallestSize)
+            _ring.Reserve(_dataStart, Math.Min(_capacity, Queued + SequenceRing.SmallestSize));
+        return _ring.At(_queuedEnd, _ring.Size - Queued);
     }
 
+    /// <exception cref="ArgumentOutOfRangeException">More than <see cref="Space"/> had.</exception>
     public void Append(int length)
     {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _ring.Size - Queued);
         _queuedEnd = _queuedEnd.Add(length);
-        ReturnBufferWhenEmpty();
+        _spaceWanted |= Free == 0;
+        ReleaseWhenEmpty();
     }
 
     public void QueueFin() => FinQueued = true;
@@ -111,15 +136,12 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     /// <summary>The payload of a chunk, in two parts.</summary>
     public readonly void Payload(in SendChunk chunk, out ReadOnlySpan<byte> first, out ReadOnlySpan<byte> second)
     {
+        first = second = default;
         if (chunk.Length == 0)
-        {
-            first = second = default;
             return;
-        }
-        int offset = OffsetOf(chunk.Sequence);
-        int length = Math.Min(chunk.Length, _capacity - offset);
-        first = _buffer.AsSpan(offset, length);
-        second = _buffer.AsSpan(0, chunk.Length - length);
+        first = _ring.At(chunk.Sequence, chunk.Length);
+        if (first.Length < chunk.Length)
+            second = _ring.At(chunk.Sequence.Add(first.Length), chunk.Length - first.Length);
     }
 
     /// <param name="chunk">What to send.</param>
@@ -129,42 +151,41 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
         if (_recovering && TryNextHole(out chunk))
             return true;
         chunk = default;
-        int waiting = Math.Max(0, _queuedEnd.Since(Next));
+        int untilSacked = SkipSacked();
+        int waiting = Math.Min(Math.Max(0, _queuedEnd.Since(Next)), untilSacked);
         int windowRoom = Unacknowledged.Add(Window).Since(Next);
         long room = Math.Min(windowRoom, _congestion.Window - Pipe());
         int length = (int)Math.Clamp(Math.Min(waiting, room), 0, _maxTransmit);
-        // Whole segments, so that what the link cuts has no short one in the middle.
         if (length < waiting && length > _segment)
             length -= length % _segment;
         // RFC 9293, 3.8.6.2.1: hold back a short segment that only the window makes short.
-        if (length < waiting && length < _segment && !force && (InFlight || length < _maxWindow / 2))
+        if (length < waiting && length < _segment && !force && (IsOutstanding || length < MaxWindow / 2))
             length = 0;
         bool last = Next.Add(length) == _queuedEnd;
         bool fin = FinQueued && last && Next.IsAtOrBefore(_queuedEnd) && windowRoom > length;
         if (length == 0 && !fin)
             return false;
-        chunk = new SendChunk(Next, length, fin, Next.IsBefore(_highest));
+        chunk = new SendChunk(Next, length, fin, Next.IsBefore(_highest), IsHole: false);
         return true;
     }
 
-    public void OnTransmitted(in SendChunk chunk, long now)
+    /// <returns>Payload octets that had never been sent before.</returns>
+    public int OnTransmitted(in SendChunk chunk, long now)
     {
         if (chunk.IsRetransmission)
-        {
             _isTiming = false; // Karn (RFC 6298, 3)
-        }
         else if (!_isTiming)
-        {
             (_isTiming, _timed, _timedAt) = (true, chunk.End, now);
-        }
-        if (_recovering && chunk.Sequence.IsBefore(Next))
+        if (chunk.IsHole)
         {
             _resendFirst = false;
             _holesSent = SequenceNumber.Max(_holesSent, chunk.End);
-            return;
+            return 0;
         }
-        Next = SequenceNumber.Max(Next, chunk.End);
+        Next = chunk.End;
+        int fresh = Math.Clamp(chunk.Sequence.Add(chunk.Length).Since(_highest), 0, chunk.Length);
         _highest = SequenceNumber.Max(_highest, Next);
+        return fresh;
     }
 
     /// <summary>
@@ -181,7 +202,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
         SequenceNumber acknowledgment = segment.Acknowledgment;
         bool sameWindow = window == Window;
         UpdateWindow(segment, window);
-        TakeSack(segment);
+        bool newBlocks = TakeSack(segment);
         int octets = acknowledgment.Since(Unacknowledged);
         if (octets > 0)
         {
@@ -192,11 +213,16 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
                 _isTiming = false;
             }
         }
-        else if (InFlight && segment.SequenceLength == 0 && (sameWindow || segment.Options.SackCount > 0))
+        // RFC 5681, 2; with selective acknowledgements only those that tell something new (RFC 6675, 2), since what was
+        // needlessly sent again is answered by the same acknowledgement, too.
+        else if (HasUnacknowledged && segment.SequenceLength == 0 && (_sackPermitted ? newBlocks : sameWindow))
         {
             _duplicates++;
+            DuplicateAcks++;
         }
-        if (!_recovering && InFlight && (_duplicates >= DuplicateThreshold || _sacked.Octets > (DuplicateThreshold - 1) * _segment))
+        bool lost = _duplicates >= DuplicateThreshold || _sacked.Octets > (DuplicateThreshold - 1) * _segment;
+        // RFC 6582, 3.2 and RFC 6675, 5.1: not while what a time-out took back is being sent again.
+        if (lost && !_recovering && !_afterTimeout && HasUnacknowledged)
             EnterRecovery();
         return octets;
     }
@@ -217,17 +243,16 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
         // RFC 2018, 8: the receiver may have thrown away what it had acknowledged selectively.
         _sacked.Clear();
         _recovering = _resendFirst = _isTiming = false;
+        _afterTimeout = true;
+        _recoveryPoint = _highest;
         _duplicates = 0;
-        Next = SequenceNumber.Max(Unacknowledged, _dataStart);
+        Next = Unacknowledged;
     }
 
     public void Close()
     {
         _sacked.Clear();
-        if (_buffer is null)
-            return;
-        pool.Return(_buffer);
-        _buffer = null;
+        _ring.Release();
     }
 
     private bool TryNextHole(out SendChunk chunk)
@@ -259,24 +284,37 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     {
         int data = Math.Clamp(_queuedEnd.Since(start), 0, Math.Min(length, _maxTransmit));
         bool fin = FinQueued && start.Add(data) == _queuedEnd && _highest.IsAfter(_queuedEnd);
-        return new SendChunk(start, data, fin, true);
+        return new SendChunk(start, data, fin, IsRetransmission: true, IsHole: true);
+    }
+
+    /// <summary>
+    /// Moves SND.NXT, where a time-out took it back, over what the guest shows that it has.
+    /// </summary>
+    /// <returns>Octets from there to the next that it has.</returns>
+    private int SkipSacked()
+    {
+        for (int i = 0; i < _sacked.Count && Next.IsBefore(_highest); i++)
+        {
+            if (Next.IsBefore(_sacked[i].Start))
+                return _sacked[i].Start.Since(Next);
+            Next = SequenceNumber.Max(Next, _sacked[i].End);
+        }
+        return int.MaxValue;
     }
 
     /// <summary>RFC 6675, 4: octets that are thought to be on the link.</summary>
     private readonly long Pipe()
     {
         long pipe = Next.Since(Unacknowledged);
-        if (_sacked.Count == 0)
-            return pipe;
-        SequenceNumber at = SequenceNumber.Max(_holesSent, Unacknowledged);
+        SequenceNumber at = _recovering ? SequenceNumber.Max(_holesSent, Unacknowledged) : Next;
         for (int i = 0; i < _sacked.Count; i++)
         {
-            SackBlock block = _sacked[i];
-            pipe -= block.End.Since(block.Start);
+            SequenceNumber start = SequenceNumber.Min(_sacked[i].Start, Next), end = SequenceNumber.Min(_sacked[i].End, Next);
+            pipe -= end.Since(start);
             // What lies below a selective acknowledgement and was not sent again is taken for lost.
-            if (at.IsBefore(block.Start))
-                pipe -= block.Start.Since(at);
-            at = SequenceNumber.Max(at, block.End);
+            if (at.IsBefore(start))
+                pipe -= start.Since(at);
+            at = SequenceNumber.Max(at, end);
         }
         return Math.Max(0, pipe);
     }
@@ -288,7 +326,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
             && !(_windowSequence == segment.Sequence && _windowAcknowledgment.IsAtOrBefore(segment.Acknowledgment)))
             return;
         Window = window;
-        _maxWindow = Math.Max(_maxWindow, window);
+        MaxWindow = Math.Max(MaxWindow, window);
         _windowSequence = segment.Sequence;
         _windowAcknowledgment = segment.Acknowledgment;
     }
@@ -296,13 +334,17 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     /// <summary>The first window, from the segment that completed or began the handshake.</summary>
     public void SetWindow(in TcpSegmentIn segment, int window)
     {
-        Window = _maxWindow = window;
+        Window = MaxWindow = window;
         _windowSequence = segment.Sequence;
         _windowAcknowledgment = segment.Has(TcpFlags.Ack) ? segment.Acknowledgment : Unacknowledged;
     }
 
-    private void TakeSack(in TcpSegmentIn segment)
+    /// <returns>True: it told of octets that were not known to have arrived.</returns>
+    private bool TakeSack(in TcpSegmentIn segment)
     {
+        if (!_sackPermitted || segment.Options.SackCount == 0)
+            return false;
+        int before = _sacked.Octets;
         TcpHeaderOptions taken = segment.Options;
         for (int i = 0; i < taken.SackCount; i++)
         {
@@ -312,6 +354,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
                 && block.Start.IsBefore(block.End) && block.End.IsAtOrBefore(_highest))
                 _sacked.Add(block.Start, block.End);
         }
+        return _sacked.Octets > before;
     }
 
     private void Advance(SequenceNumber acknowledgment, int octets)
@@ -323,32 +366,40 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
         SequenceNumber dataEnd = SequenceNumber.Min(acknowledgment, _queuedEnd);
         if (dataEnd.IsAfter(_dataStart))
             _dataStart = dataEnd;
-        ReturnBufferWhenEmpty();
+        ReleaseWhenEmpty();
+        if (_afterTimeout && acknowledgment.IsAtOrAfter(_recoveryPoint))
+            _afterTimeout = false;
         if (!_recovering)
+        {
             _congestion.OnAcknowledged(octets);
+        }
         else if (acknowledgment.IsAtOrAfter(_recoveryPoint))
+        {
             _recovering = _resendFirst = false;
-        else if (_sacked.Count == 0)
-            _resendFirst = true; // a partial acknowledgement (RFC 6582, 3.2)
+        }
+        // A partial acknowledgement: the next segment is lost as well (RFC 6582, 3.2). With selective acknowledgements
+        // it may just be under way, and is sent again once in a recovery (RFC 6675, 4, NextSeg 4).
+        else if (_sacked.Count == 0 && !_rescued)
+        {
+            _resendFirst = true;
+            _rescued = _sackPermitted;
+        }
     }
 
     private void EnterRecovery()
     {
         _recovering = true;
+        _rescued = false;
         _recoveryPoint = _highest;
         _holesSent = Unacknowledged;
         _resendFirst = true;
         _congestion.OnLoss(_highest.Since(Unacknowledged));
     }
 
-    private void ReturnBufferWhenEmpty()
+    /// <summary>Lets go of a buffer that <see cref="Space"/> took and nothing was put in.</summary>
+    public void ReleaseWhenEmpty()
     {
-        if (_buffer is not null && Queued == 0)
-        {
-            pool.Return(_buffer);
-            _buffer = null;
-        }
+        if (Queued == 0)
+            _ring.Release();
     }
-
-    private readonly int OffsetOf(SequenceNumber sequence) => (int)(sequence.Value & (uint)(_capacity - 1));
 }

@@ -35,8 +35,8 @@ public sealed class TransferTests
         link.Run(3_600_000_000, () => link.Guest.Closed is not null && link.Gateway.Closed is not null);
         Assert.Equal(TcpCloseReason.Normal, link.Guest.Closed);
         Assert.Equal(TcpCloseReason.Normal, link.Gateway.Closed);
-        Assert.True(up.AsSpan().SequenceEqual(link.Gateway.Received.ToArray()), "guest to gateway");
-        Assert.True(down.AsSpan().SequenceEqual(link.Guest.Received.ToArray()), "gateway to guest");
+        AssertSame(up, link.Gateway.Received.ToArray(), "guest to gateway");
+        AssertSame(down, link.Guest.Received.ToArray(), "gateway to guest");
         Assert.Equal(0, link.Guest.Pool.Rented);
         Assert.Equal(0, link.Gateway.Pool.Rented);
     }
@@ -110,6 +110,10 @@ public sealed class TransferTests
         Assert.Equal(15_000_000, link.Now - start);
         Assert.Equal(3, link.Guest.Connection.Retransmits); // at 1, 3 and 7 s
     }
+
+    private static void AssertSame(byte[] sent, byte[] received, string way) =>
+        Assert.True(sent.AsSpan().SequenceEqual(received),
+            $"{way}: {received.Length} of {sent.Length} octets, the first {sent.AsSpan().CommonPrefixLength(received)} of them right");
 
     private static byte[] Bytes(int seed, int length)
     {
