@@ -14,6 +14,9 @@ public static unsafe partial class IfTun
     public const short IFF_VNET_HDR = 0x4000;
     public const short IFF_MULTI_QUEUE = 0x0100;
     public const ushort IFF_PERSIST = 0x0800;
+    public const short IFF_ATTACH_QUEUE = 0x0200;
+    public const short IFF_DETACH_QUEUE = 0x0400;
+    public const short IFF_TUN_EXCL = unchecked((short)0x8000);
 
     public const uint TUN_F_CSUM = 0x01;
     public const uint TUN_F_TSO4 = 0x02;

@@ -1,0 +1,55 @@
+using VNetMesh.Native;
+using VNetMesh.Packets;
+
+namespace VNetMesh.Agent.Devices;
+
+/// <summary>What the agent needs to know of a network.</summary>
+/// <param name="HostAddress">The host's own address on it; null where the host has no adapter.</param>
+/// <param name="Mtu">Octets of the largest IP packet.</param>
+public sealed record NetworkSpec(string Id, Ipv4Subnet? Subnet, bool IsSubnetAuto, Ipv4Address? HostAddress, bool IsNat, uint Mtu, ulong Revision)
+{
+    public string Name => "networks/" + Id;
+}
+
+public enum PortRole
+{
+    Guest,
+    Host,
+}
+
+/// <summary>A port of the switch that the agent plugs a device into.</summary>
+public sealed record PortSpec(string NetworkId, string Id, PortRole Role, MacAddress Mac)
+{
+    /// <summary>The id of every host adapter's port.</summary>
+    public const string HostAdapterId = "host";
+
+    public string Name => NameOf(NetworkId, Id);
+
+    public static string NameOf(string networkId, string id) => $"networks/{networkId}/ports/{id}";
+}
+
+/// <summary>The switch, as far as the agent uses it.</summary>
+public interface IFabric
+{
+    /// <summary>Whether the switch has told its networks and ports, and is there now.</summary>
+    bool IsReachable { get; }
+
+    /// <summary>Registers a port and hands a queue of its device over; a queue that the switch had before is let go.</summary>
+    /// <exception cref="FabricException">It did not work.</exception>
+    Task ConnectAsync(PortSpec port, FileDescriptor queue, CancellationToken cancellation);
+
+    /// <summary>Takes a port away; one that is not there is as good.</summary>
+    /// <exception cref="FabricException">It did not work.</exception>
+    Task DeleteAsync(string port, CancellationToken cancellation);
+
+    /// <summary>Lets the switch choose the next free subnet for a network whose subnet VNetMesh chose.</summary>
+    /// <returns>The network as it is then.</returns>
+    /// <exception cref="FabricException">It did not work.</exception>
+    Task<NetworkSpec> ChooseNextSubnetAsync(NetworkSpec network, CancellationToken cancellation);
+}
+
+/// <summary>The switch refused, or is away.</summary>
+public sealed class FabricException(string message, bool isUnavailable, Exception? inner = null) : IOException(message, inner)
+{
+    public bool IsUnavailable { get; } = isUnavailable;
+}

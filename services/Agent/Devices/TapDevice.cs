@@ -1,0 +1,82 @@
+using VNetMesh.Native;
+using VNetMesh.Packets;
+
+namespace VNetMesh.Agent.Devices;
+
+/// <summary>
+/// TAP devices of the calling thread's network namespace: multi-queue, with a virtio_net_hdr of 12 octets and all
+/// offloads, and persistent, so that they outlive whoever has them open.
+/// </summary>
+public static unsafe class TapDevice
+{
+    private const short Flags = IfTun.IFF_TAP | IfTun.IFF_NO_PI | IfTun.IFF_VNET_HDR | IfTun.IFF_MULTI_QUEUE;
+
+    /// <summary>Makes a device, down and without a queue.</summary>
+    /// <exception cref="SyscallException">EBUSY: an interface of that name is there. EPERM: CAP_NET_ADMIN is missing. ENOENT: there is no /dev/net/tun.</exception>
+    public static void Create(string name)
+    {
+        using FileDescriptor queue = Open(name, unchecked((short)(Flags | IfTun.IFF_TUN_EXCL)));
+        Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETPERSIST, (nuint)1), $"ioctl(TUNSETPERSIST, {name})");
+    }
+
+    /// <summary>
+    /// Opens a queue of a device that was made by <see cref="Create"/>. Where it is not there the kernel makes one; the
+    /// caller compares its index, and closing the queue removes it again.
+    /// </summary>
+    /// <exception cref="SyscallException">EINVAL: what has the name is no TAP of this kind. E2BIG: too many queues.</exception>
+    public static TapQueue Attach(string name) => new(Open(name, Flags));
+
+    private static FileDescriptor Open(string name, short flags)
+    {
+        var queue = new FileDescriptor(Syscall.Check(Fcntl.open(IfTun.DevicePath, Fcntl.O_RDWR | Fcntl.O_CLOEXEC | Fcntl.O_NONBLOCK), $"open({IfTun.DevicePath})"));
+        try
+        {
+            var request = new IfTun.ifreq { ifr_flags = flags };
+            request.SetName(name);
+            Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETIFF, &request), $"ioctl(TUNSETIFF, {name})");
+            int headerLength = VirtioNetHeader.Length;
+            Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETVNETHDRSZ, &headerLength), $"ioctl(TUNSETVNETHDRSZ, {name})");
+            Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETOFFLOAD, (nuint)(IfTun.TUN_F_CSUM | IfTun.TUN_F_TSO4 | IfTun.TUN_F_TSO6)), $"ioctl(TUNSETOFFLOAD, {name})");
+            return queue;
+        }
+        catch
+        {
+            queue.Dispose();
+            throw;
+        }
+    }
+}
+
+/// <summary>
+/// One queue of a TAP. A queue that is set aside gets no frames, but keeps the carrier on: so the agent holds one of a
+/// device whose frames go to a queue in the switch that the agent, restarted, no longer has.
+/// </summary>
+public sealed unsafe class TapQueue(FileDescriptor descriptor) : IDisposable
+{
+    public FileDescriptor Descriptor { get; } = descriptor;
+
+    public bool IsSetAside { get; private set; }
+
+    /// <exception cref="SyscallException">The device is gone.</exception>
+    public void SetAside()
+    {
+        Set(IfTun.IFF_DETACH_QUEUE);
+        IsSetAside = true;
+    }
+
+    /// <exception cref="SyscallException">The device is gone.</exception>
+    public void TakeUp()
+    {
+        if (IsSetAside)
+            Set(IfTun.IFF_ATTACH_QUEUE);
+        IsSetAside = false;
+    }
+
+    public void Dispose() => Descriptor.Dispose();
+
+    private void Set(short flags)
+    {
+        var request = new IfTun.ifreq { ifr_flags = flags };
+        Syscall.Check(IfTun.ioctl(Descriptor.Number, IfTun.TUNSETQUEUE, &request), "ioctl(TUNSETQUEUE)");
+    }
+}

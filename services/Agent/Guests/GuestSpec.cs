@@ -1,0 +1,94 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Text.RegularExpressions;
+using VNetMesh.Agent.Devices;
+using VNetMesh.Agent.Namespaces;
+using VNetMesh.Packets;
+
+namespace VNetMesh.Agent.Guests;
+
+/// <summary>A guest as it is wanted; what was left empty is filled in.</summary>
+/// <param name="Netns">Path of its namespace.</param>
+/// <param name="MakesNetns">The agent makes the namespace, and removes it with the guest.</param>
+public sealed record GuestSpec(string Id, string NetworkId, string Mac, string Netns, string Interface, bool MakesNetns, bool NoDhcp, DateTimeOffset Created)
+{
+    public string Name => "guests/" + Id;
+
+    public PortSpec Port => new(NetworkId, Id, PortRole.Guest, MacAddress.Parse(Mac));
+}
+
+/// <summary>A guest as a client asks for it; empty fields are to be filled in.</summary>
+public sealed record GuestDraft(string Id, string Network, string Mac, string Netns, string Interface, bool NoDhcp);
+
+/// <summary>Checks a draft and fills it in; what is there on the host is looked at later.</summary>
+public static partial class GuestPlanner
+{
+    private const string DefaultInterface = "eth0";
+
+    /// <summary>Ids that other ports of a network have.</summary>
+    private static readonly string[] Reserved = [PortSpec.HostAdapterId, "nat", "dhcp"];
+
+    /// <exception cref="GuestException">The draft cannot be had.</exception>
+    public static GuestSpec Complete(GuestDraft draft, DateTimeOffset now)
+    {
+        if (!IdPattern().IsMatch(draft.Id))
+            throw GuestException.Invalid("GUEST_ID_INVALID", $"the guest id '{draft.Id}' must be 1 to 32 of a-z, 0-9 and '-', and begin with a letter");
+        if (Reserved.Contains(draft.Id))
+            throw GuestException.Invalid("GUEST_ID_INVALID", $"the guest id '{draft.Id}' is that of a port which every network has: choose another");
+        if (!TryReadNetwork(draft.Network, out string? network))
+            throw GuestException.Invalid("NETWORK_REQUIRED", draft.Network.Length == 0 ? "network is required, e.g. 'networks/vmnet8'" : $"'{draft.Network}' is not the name of a network such as 'networks/vmnet8'");
+        string @interface = draft.Interface.Length == 0 ? DefaultInterface : draft.Interface;
+        if (!InterfacePattern().IsMatch(@interface) || @interface is "." or ".." or "lo" or "all" or "default")
+            throw GuestException.Invalid("INTERFACE_INVALID", $"'{@interface}' cannot be the name of an interface: 1 to 15 of letters, digits, '.', '_' and '-'");
+        bool makesNetns = draft.Netns.Length == 0;
+        if (!NamespaceReference.TryResolve(makesNetns ? draft.Id : draft.Netns, out string? netns))
+            throw GuestException.Invalid("NETNS_INVALID", $"'{draft.Netns}' is neither an absolute path, nor a name under {NamespaceReference.Directory}, nor a process id");
+        return new GuestSpec(draft.Id, network, ReadMac(draft.Mac, PortSpec.NameOf(network, draft.Id)).ToString(), netns, @interface, makesNetns, draft.NoDhcp, now);
+    }
+
+    private static MacAddress ReadMac(string text, string port)
+    {
+        if (text.Length == 0)
+            return MacAddresses.ForPort(port);
+        return MacAddress.TryParse(text, out MacAddress mac) && !mac.IsMulticast && !mac.IsZero
+            ? mac
+            : throw GuestException.Invalid("MAC_INVALID", $"'{text}' is not the MAC address of one device, such as 02:56:4e:10:00:01");
+    }
+
+    private static bool TryReadNetwork(string name, [NotNullWhen(true)] out string? id)
+    {
+        const string Prefix = "networks/";
+        id = name.StartsWith(Prefix, StringComparison.Ordinal) && NetworkPattern().IsMatch(name[Prefix.Length..]) ? name[Prefix.Length..] : null;
+        return id is not null;
+    }
+
+    [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,31}\z")]
+    private static partial Regex IdPattern();
+
+    [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,14}\z")]
+    private static partial Regex NetworkPattern();
+
+    [GeneratedRegex(@"\A[A-Za-z0-9_.-]{1,15}\z")]
+    private static partial Regex InterfacePattern();
+}
+
+public enum GuestProblem
+{
+    Invalid,
+    AlreadyExists,
+    NotFound,
+    Precondition,
+    Unavailable,
+}
+
+/// <summary>What was asked of a guest cannot be had.</summary>
+/// <param name="reason">UPPER_SNAKE_CASE, for programs.</param>
+public sealed class GuestException(GuestProblem problem, string reason, string message) : Exception(message)
+{
+    public GuestProblem Problem { get; } = problem;
+
+    public string Reason { get; } = reason;
+
+    public static GuestException Invalid(string reason, string message) => new(GuestProblem.Invalid, reason, message);
+
+    public static GuestException NotFound(string id) => new(GuestProblem.NotFound, "GUEST_NOT_FOUND", $"there is no guest '{id}'");
+}

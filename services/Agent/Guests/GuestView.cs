@@ -1,0 +1,21 @@
+namespace VNetMesh.Agent.Guests;
+
+public enum GuestStatus
+{
+    Starting,
+    Ready,
+    Degraded,
+}
+
+/// <summary>A guest as it is: what was wanted, and what became of it.</summary>
+/// <param name="Addresses">With prefix length, as on the interface.</param>
+/// <param name="Conditions">What is missing, in plain words.</param>
+/// <param name="ClientPid">0: no DHCP client runs.</param>
+public sealed record GuestView(GuestSpec Spec, GuestStatus Status, IReadOnlyList<string> Addresses, IReadOnlyList<string> Conditions, int ClientPid)
+{
+    public bool Equals(GuestView? other) =>
+        other is not null && Spec == other.Spec && Status == other.Status && ClientPid == other.ClientPid
+        && Addresses.SequenceEqual(other.Addresses, StringComparer.Ordinal) && Conditions.SequenceEqual(other.Conditions, StringComparer.Ordinal);
+
+    public override int GetHashCode() => HashCode.Combine(Spec, Status, ClientPid, Addresses.Count, Conditions.Count);
+}
