@@ -38,9 +38,8 @@ public sealed partial class HostNamespaces : IDisposable
         found ??= TryOpen(path, out errno);
         if (found is null)
             throw new NamespaceNotFoundException(path, new System.ComponentModel.Win32Exception(errno).Message);
-        string identity = IdentityOf(found);
-        if (identity.StartsWith("net:[", StringComparison.Ordinal))
-            return new NetworkNamespace(path, found, identity);
+        if (LinuxNsfs.ioctl(found.Number, LinuxNsfs.NS_GET_NSTYPE) == Sched.CLONE_NEWNET)
+            return new NetworkNamespace(path, found, $"net:[{LinuxStat.InodeOf(found.Number)}]");
         found.Dispose();
         throw new NamespaceNotFoundException(path, "it is something else");
     }
@@ -90,8 +89,6 @@ public sealed partial class HostNamespaces : IDisposable
         return descriptor < 0 ? null : new FileDescriptor(descriptor);
     }
 
-    private static string IdentityOf(FileDescriptor descriptor) => new FileInfo($"/proc/self/fd/{descriptor.Number}").LinkTarget ?? "";
-
     /// <returns>Null where it may not be entered, or is our own.</returns>
     private static FileDescriptor? TryOpenMounts(int pid)
     {
@@ -99,7 +96,8 @@ public sealed partial class HostNamespaces : IDisposable
             return null;
         try
         {
-            if (IdentityOf(mounts) != new FileInfo("/proc/self/ns/mnt").LinkTarget && NamespaceRunner.RunInMounts(mounts, () => true))
+            using var own = new FileDescriptor(Syscall.Check(Fcntl.open("/proc/self/ns/mnt", Fcntl.O_RDONLY | Fcntl.O_CLOEXEC), "open(/proc/self/ns/mnt)"));
+            if (LinuxStat.InodeOf(mounts.Number) != LinuxStat.InodeOf(own.Number) && NamespaceRunner.RunInMounts(mounts, () => true))
                 return mounts;
         }
         catch (SyscallException)

@@ -12,7 +12,7 @@ public sealed class NetworkNamespace : IDisposable
     /// <summary>Keeps the namespace alive as long as it is open.</summary>
     public FileDescriptor Descriptor { get; }
 
-    /// <summary>As the kernel writes it, "net:[4026532177]"; of two namespaces that live at the same time never the same.</summary>
+    /// <summary>The inode in the way that /proc writes it, "net:[4026532177]"; of two namespaces that live at the same time never the same.</summary>
     public string Identity { get; }
 
     public T Run<T>(Func<T> function) => NamespaceRunner.Run(Descriptor, function);
