@@ -36,9 +36,21 @@ public sealed partial class NatEngine : IAsyncDisposable
 
     public FlowHub Hub => _shared.Hub;
 
-    /// <summary>Reads the stored forwards. Before the first <see cref="ReconcileAsync"/>.</summary>
-    /// <exception cref="IOException">They cannot be read; nothing was changed.</exception>
-    public void Load() => _rules = _store.Load();
+    /// <summary>
+    /// Reads the stored forwards. Before the first <see cref="ReconcileAsync"/>. A file that cannot be understood is set aside, so that
+    /// the guests' network does not depend on it.
+    /// </summary>
+    public void Load()
+    {
+        try
+        {
+            _rules = _store.Load();
+        }
+        catch (IOException exception)
+        {
+            LogSetAside(_store.SetAside(), exception.Message);
+        }
+    }
 
     /// <summary>Opens gateways that are missing, closes those whose network is gone, and builds anew those whose network changed.</summary>
     public async Task ReconcileAsync(IReadOnlyCollection<GatewaySettings> wanted)
@@ -212,6 +224,9 @@ public sealed partial class NatEngine : IAsyncDisposable
 
     [LoggerMessage(LogLevel.Information, "{Network}: gateway {Address} for {Subnet}")]
     private partial void LogOpened(string network, Ipv4Address address, Ipv4Subnet subnet);
+
+    [LoggerMessage(LogLevel.Error, "the stored forwards were set aside as {Path}, none is at work: {Reason}")]
+    private partial void LogSetAside(string path, string reason);
 
     [LoggerMessage(LogLevel.Information, "{Network}: gateway closed ({Reason})")]
     private partial void LogClosed(string network, string reason);

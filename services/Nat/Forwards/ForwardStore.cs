@@ -47,5 +47,14 @@ public sealed class ForwardStore(string path)
         File.Move(staging, path, overwrite: true);
     }
 
+    /// <summary>Moves the file out of the way, for a person to look at.</summary>
+    /// <returns>Where it is now.</returns>
+    public string SetAside()
+    {
+        string aside = path + ".damaged";
+        File.Move(path, aside, overwrite: true);
+        return aside;
+    }
+
     private sealed record Entry(string Network, string Id, FlowProtocol Protocol, string ListenAddress, int ListenPort, string GuestAddress, int GuestPort);
 }

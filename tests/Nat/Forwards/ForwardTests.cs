@@ -129,6 +129,11 @@ public sealed class ForwardTests : IDisposable
     public void A_damaged_file_is_said_to_be_so()
     {
         File.WriteAllText(_file, "[{\"network\": 5");
-        Assert.Contains("damaged", Assert.Throws<IOException>(() => new ForwardStore(_file).Load()).Message, StringComparison.Ordinal);
+        var store = new ForwardStore(_file);
+        Assert.Contains("damaged", Assert.Throws<IOException>(store.Load).Message, StringComparison.Ordinal);
+        string aside = store.SetAside();
+        Assert.Empty(store.Load());
+        Assert.True(File.Exists(aside));
+        File.Delete(aside);
     }
 }
