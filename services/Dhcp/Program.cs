@@ -1,7 +1,11 @@
+using VNetMesh.Dhcp.Observability;
+using VNetMesh.Dhcp.Rpc;
 using VNetMesh.Hosting;
 
-WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "dhcp", "VNetMesh.Dhcp");
+WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "dhcp", DhcpTelemetry.Name);
+builder.Services.AddDhcp();
 WebApplication app = builder.Build();
+app.MapGrpcService<DhcpRpc>();
 app.MapCommon();
 await app.RunServiceAsync();
 return 0;

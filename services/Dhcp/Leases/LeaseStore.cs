@@ -8,9 +8,12 @@ namespace VNetMesh.Dhcp.Leases;
 /// <summary>Leases and reservations on disk.</summary>
 public interface ILeaseStore : IDisposable
 {
-    List<Lease> ReadLeases();
+    /// <param name="network">"networks/{id}"; null: of all.</param>
+    /// <exception cref="IOException">They could not be read.</exception>
+    List<Lease> ReadLeases(string? network);
 
-    List<Reservation> ReadReservations();
+    /// <inheritdoc cref="ReadLeases"/>
+    List<Reservation> ReadReservations(string? network);
 
     /// <summary>Makes the changes, all or none; when it returns they are on disk.</summary>
     /// <exception cref="IOException">They could not be written.</exception>
@@ -61,9 +64,10 @@ public sealed class LeaseStore : ILeaseStore
         }
     }
 
-    public List<Lease> ReadLeases()
+    public List<Lease> ReadLeases(string? network)
     {
-        using SqliteCommand command = Command("SELECT network, address, state, client, mac, client_id, hostname, start, expire, reserved FROM leases ORDER BY network, address");
+        using SqliteCommand command = Command("SELECT network, address, state, client, mac, client_id, hostname, start, expire, reserved FROM leases WHERE $network IS NULL OR network = $network ORDER BY network, address");
+        command.Parameters.AddWithValue("$network", (object?)network ?? DBNull.Value);
         using SqliteDataReader reader = command.ExecuteReader();
         var leases = new List<Lease>();
         while (reader.Read())
@@ -85,9 +89,10 @@ public sealed class LeaseStore : ILeaseStore
         return leases;
     }
 
-    public List<Reservation> ReadReservations()
+    public List<Reservation> ReadReservations(string? network)
     {
-        using SqliteCommand command = Command("SELECT network, id, address, mac, client_id, hostname FROM reservations ORDER BY network, id");
+        using SqliteCommand command = Command("SELECT network, id, address, mac, client_id, hostname FROM reservations WHERE $network IS NULL OR network = $network ORDER BY network, id");
+        command.Parameters.AddWithValue("$network", (object?)network ?? DBNull.Value);
         using SqliteDataReader reader = command.ExecuteReader();
         var reservations = new List<Reservation>();
         while (reader.Read())

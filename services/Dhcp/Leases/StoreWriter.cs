@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using VNetMesh.Dhcp.Protocol;
+
 namespace VNetMesh.Dhcp.Leases;
 
 /// <summary>
@@ -31,21 +32,28 @@ public sealed partial class StoreWriter : IDisposable
     public bool TryWrite(LeaseWrite write, Action<IOException?>? whenDone) => _queue.Writer.TryWrite(new Item(write, null, whenDone));
 
     /// <summary>Runs something else on the store, in its turn.</summary>
-    /// <exception cref="IOException">It could not be written, or the queue is full.</exception>
-    public Task RunAsync(Action<ILeaseStore> action)
+    /// <exception cref="IOException">The store failed, or the queue is full.</exception>
+    public Task<T> RunAsync<T>(Func<ILeaseStore, T> function)
     {
-        var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var completion = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        T result = default!;
         void Tell(IOException? failure)
         {
             if (failure is null)
-                completion.SetResult();
+                completion.SetResult(result);
             else
                 completion.SetException(failure);
         }
-        if (!_queue.Writer.TryWrite(new Item(null, action, Tell)))
+        if (!_queue.Writer.TryWrite(new Item(null, store => result = function(store), Tell)))
             Tell(new IOException("too many writes are waiting for the disk"));
         return completion.Task;
     }
+
+    public Task RunAsync(Action<ILeaseStore> action) => RunAsync(store =>
+    {
+        action(store);
+        return true;
+    });
 
     /// <summary>Writes what is queued, and ends.</summary>
     public void Dispose()

@@ -25,6 +25,12 @@ public sealed record DhcpMessage
     /// <summary>giaddr: the relay that passed the message on.</summary>
     public Ipv4Address RelayAddress { get; init; }
 
+    /// <summary>The Ethernet source of the frame: the client's, or its relay's.</summary>
+    public MacAddress From { get; init; }
+
+    /// <summary>When the frame was taken from the link, in microseconds of the loop's clock.</summary>
+    public long Arrived { get; init; }
+
     /// <summary>Option 61; null when the client sent none.</summary>
     public byte[]? ClientIdentifier { get; init; }
 

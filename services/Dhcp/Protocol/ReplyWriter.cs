@@ -6,14 +6,12 @@ namespace VNetMesh.Dhcp.Protocol;
 /// <summary>Where a reply goes (RFC 2131, 4.1).</summary>
 public readonly record struct ReplyTarget(MacAddress Mac, Ipv4Address Address, ushort Port)
 {
-    /// <param name="reply">The reply.</param>
-    /// <param name="from">The Ethernet source of the request: the relay's, where there is one.</param>
-    public static ReplyTarget Of(DhcpReply reply, MacAddress from)
+    public static ReplyTarget Of(DhcpReply reply)
     {
         DhcpMessage request = reply.Request;
         // To the relay, on the server's port.
         if (!request.RelayAddress.IsAny)
-            return new ReplyTarget(from, request.RelayAddress, Dhcpv4.ServerPort);
+            return new ReplyTarget(request.From, request.RelayAddress, Dhcpv4.ServerPort);
         // A NAK without relay is always broadcast: the client may not bear the address that it speaks of.
         if (reply.Type == Dhcpv4MessageType.Nak)
             return Everybody;
@@ -40,13 +38,12 @@ public static class ReplyWriter
     /// <summary>Writes a whole Ethernet frame, checksums complete.</summary>
     /// <param name="frame">Room for <see cref="MaxFrameLength"/> octets.</param>
     /// <param name="source">The server's own MAC address.</param>
-    /// <param name="from">The Ethernet source of the request.</param>
     /// <returns>Octets written.</returns>
-    public static int WriteFrame(Span<byte> frame, DhcpReply reply, NetworkSettings settings, MacAddress source, MacAddress from)
+    public static int WriteFrame(Span<byte> frame, DhcpReply reply, NetworkSettings settings, MacAddress source)
     {
         int packet = Math.Min(reply.Request.MaxMessageSize, MaxFrameLength(settings) - EthernetView.HeaderLength);
         int length = Write(frame.Slice(Headers, packet - (Headers - EthernetView.HeaderLength)), reply, settings);
-        ReplyTarget target = ReplyTarget.Of(reply, from);
+        ReplyTarget target = ReplyTarget.Of(reply);
         EthernetView.Write(frame, target.Mac, source, EtherType.Ipv4);
         new Ipv4Header(settings.ServerAddress, target.Address, IpProtocol.Udp, UdpView.HeaderLength + length).Write(frame[EthernetView.HeaderLength..]);
         UdpView.Write(frame.Slice(Headers - UdpView.HeaderLength, UdpView.HeaderLength + length), settings.ServerAddress, target.Address, Dhcpv4.ServerPort, target.Port);

@@ -1,0 +1,107 @@
+using Grpc.Net.Client;
+using VNetMesh.Dhcp.Leases;
+using VNetMesh.Dhcp.Observability;
+using VNetMesh.Dhcp.Protocol;
+using VNetMesh.Dhcp.Serving;
+using VNetMesh.Hosting;
+using VNetMesh.Links;
+
+namespace VNetMesh.Dhcp.Rpc;
+
+/// <summary>Puts the service together.</summary>
+internal static partial class DhcpRegistration
+{
+    public static IServiceCollection AddDhcp(this IServiceCollection services)
+    {
+        services.AddSingleton<DhcpMetrics>();
+        services.AddSingleton<LeaseFeed>();
+        services.AddSingleton(new DhcpOptions());
+        services.AddSingleton(provider => UnixChannel.Create(provider.GetRequiredService<RuntimePaths>().Socket("switch")));
+        services.AddSingleton(provider => CreateLoop(provider.GetRequiredService<ILoggerFactory>().CreateLogger("VNetMesh.Dhcp.Loop")));
+        services.AddSingleton<ILeaseStore>(provider => new LeaseStore(Path.Combine(provider.GetRequiredService<RuntimePaths>().State("dhcp"), "leases.db")));
+        services.AddSingleton(provider => new StoreWriter(provider.GetRequiredService<ILeaseStore>(), provider.GetRequiredService<ILogger<StoreWriter>>()));
+        services.AddSingleton(provider => new ServerContext(
+            provider.GetRequiredService<EventLoop>(),
+            provider.GetRequiredService<StoreWriter>(),
+            provider.GetRequiredService<DhcpOptions>(),
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<LeaseFeed>(),
+            provider.GetRequiredService<DhcpMetrics>(),
+            provider.GetRequiredService<ILoggerFactory>().CreateLogger("VNetMesh.Dhcp")));
+        services.AddSingleton(CreateDirectory);
+        services.AddHostedService<DhcpWorker>();
+        return services;
+    }
+
+    private static EventLoop CreateLoop(ILogger logger) => new("vnetmesh-dhcp", exception => LogFault(logger, exception));
+
+    private static ServerDirectory CreateDirectory(IServiceProvider provider)
+    {
+        ServerContext context = provider.GetRequiredService<ServerContext>();
+        GrpcChannel channel = provider.GetRequiredService<GrpcChannel>();
+        string handoff = provider.GetRequiredService<RuntimePaths>().HandoffSocket;
+        ILogger logger = provider.GetRequiredService<ILogger<PortClient>>();
+        return new ServerDirectory(context, (server, cancellation) => new PortClient(context.Loop, channel, handoff, new PortClientOptions
+        {
+            Network = server.Network,
+            PortId = ServerDirectory.PortId,
+            Owner = "dhcp",
+            Mac = server.Mac,
+            AcceptedOffloads = LinkOffloads.Checksum,
+        }, server, logger).RunAsync(cancellation));
+    }
+
+    [LoggerMessage(LogLevel.Error, "the loop goes on after a fault")]
+    private static partial void LogFault(ILogger logger, Exception exception);
+}
+
+/// <summary>Runs the loop, and keeps the servers in line with the switch's registry.</summary>
+internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop loop, StoreWriter writer, GrpcChannel channel, ILogger<DhcpWorker> logger) : IHostedService, IDisposable
+{
+    private static readonly TimeSpan PurgeInterval = TimeSpan.FromHours(24);
+
+    private readonly CancellationTokenSource _stop = new();
+    private Task _work = Task.CompletedTask;
+
+    /// <summary>Leases are read before the first question about them can come.</summary>
+    public async Task StartAsync(CancellationToken cancellationToken)
+    {
+        await directory.LoadAsync();
+        loop.Start();
+        _work = Task.WhenAll(WatchAsync(_stop.Token), PurgeAsync(_stop.Token));
+    }
+
+    /// <summary>Ports go first, then what is still to be written.</summary>
+    public async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await _stop.CancelAsync();
+        await _work.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await directory.DisposeAsync();
+        writer.Dispose();
+        loop.Dispose();
+    }
+
+    public void Dispose() => _stop.Dispose();
+
+    private Task WatchAsync(CancellationToken cancellation) =>
+        new NetworkWatcher(channel, logger).RunAsync((networks, _) => directory.ReconcileAsync(DhcpTranslation.ToSettings(networks)), cancellation);
+
+    private async Task PurgeAsync(CancellationToken cancellation)
+    {
+        while (true)
+        {
+            await Task.Delay(PurgeInterval, cancellation);
+            try
+            {
+                await directory.PurgeAsync();
+            }
+            catch (IOException exception)
+            {
+                LogNotPurged(exception.Message);
+            }
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "leases that ended long ago are still kept: {Reason}")]
+    private partial void LogNotPurged(string reason);
+}
