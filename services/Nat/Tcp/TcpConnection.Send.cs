@@ -37,7 +37,10 @@ public sealed partial class TcpConnection
         if (IsSynchronized && State != TcpState.TimeWait)
             SendData(now, force: false);
         if (_delayedAckDeadline <= now)
+        {
             _ackNow = true;
+            _delayedAckDeadline = long.MaxValue; // also when the link is blocked: a deadline in the past would be one for ever
+        }
         if (_ackNow && !_blocked && IsSynchronized)
             SendAcknowledgment(now);
         ArmPersist(now);

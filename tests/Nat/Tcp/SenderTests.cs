@@ -433,6 +433,20 @@ public sealed class SenderTests
     }
 
     [Fact]
+    public void ABlockedLinkLeavesNoDeadlineInThePast()
+    {
+        Script script = Script.InEstablished();
+        script.Data(1, 100);
+        script.HasRoom = false;
+        script.Wait(script.Options.DelayedAck);
+        Assert.True(script.Connection.IsBlocked);
+        Assert.True(script.Connection.NextDeadline > script.Now);
+        script.HasRoom = true;
+        script.Connection.Poll(script.Now);
+        script.ExpectAck(1, 101);
+    }
+
+    [Fact]
     public void AnIdleConnectionHoldsNoBuffers()
     {
         Script script = Script.InEstablished();
