@@ -145,10 +145,12 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     }, cancellation);
 
     /// <summary>The switch has told its ports: all that the agent registered, and those of them that are up.</summary>
-    public Task PortsAreAsync(IReadOnlySet<string> ours, IReadOnlySet<string> up, CancellationToken cancellation) => RunAsync(() =>
+    /// <param name="taken">Called when they are taken in, before the pass that follows.</param>
+    public Task PortsAreAsync(IReadOnlySet<string> ours, IReadOnlySet<string> up, Action taken, CancellationToken cancellation) => RunAsync(() =>
     {
         _portsOfOurs = [.. ours];
         devices.ObserveAll(up);
+        taken();
         return Task.FromResult(true);
     }, cancellation);
 

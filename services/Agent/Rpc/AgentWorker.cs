@@ -63,10 +63,9 @@ public sealed partial class AgentWorker(Reconciler reconciler, SwitchClient fabr
         if (response.EventCase == WatchPortsResponse.EventOneofCase.Snapshot)
         {
             List<Port> ours = [.. response.Snapshot.Ports.Where(port => port.Owner == SwitchClient.Owner)];
-            // Told before it counts as reachable: what the last switch had is no more to be relied upon.
-            await reconciler.PortsAreAsync(Names(ours), Names(ours.Where(port => port.State == PortState.Up)), cancellation);
+            // Reachable from when its ports are taken in, and not earlier: what the last switch had is not to be relied upon.
+            await reconciler.PortsAreAsync(Names(ours), Names(ours.Where(port => port.State == PortState.Up)), () => fabric.IsReachable = true, cancellation);
             LogBack(ours.Count);
-            fabric.IsReachable = true;
             return;
         }
         if (response.Change?.Port is not { Owner: SwitchClient.Owner } changed)
