@@ -12,6 +12,7 @@ namespace VNetMesh.Agent.Guests;
 /// </summary>
 public sealed class DhcpClient(ChangeJournal journal, RuntimePaths paths, AgentMetrics metrics, TimeProvider time)
 {
+    private const string NetnsFiles = "/etc/netns";
     private readonly Dictionary<string, (long Id, ProcessChange Process)> _running = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (long NotBefore, Backoff Backoff)> _pauses = new(StringComparer.Ordinal);
 
@@ -103,7 +104,10 @@ public sealed class DhcpClient(ChangeJournal journal, RuntimePaths paths, AgentM
     {
         if (!guest.MakesNetns || NamespaceReference.NameOf(guest.Netns) is not { } name)
             return "";
-        string path = $"/etc/netns/{name}/resolv.conf";
+        string path = $"{NetnsFiles}/{name}/resolv.conf";
+        // Of all guests, so of none.
+        if (!System.IO.Directory.Exists(NetnsFiles))
+            journal.Perform(new DirectoryChange("agent", NetnsFiles));
         if (!journal.Of<FileChange>(guest.Name).Any(file => file.Change.Path == path))
             journal.Perform(FileChange.Plan(guest.Name, path));
         return path;

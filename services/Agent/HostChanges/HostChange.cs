@@ -22,6 +22,7 @@ public enum ChangeKind
 [JsonDerivedType(typeof(NetnsChange), "netns")]
 [JsonDerivedType(typeof(SysctlChange), "sysctl")]
 [JsonDerivedType(typeof(FileChange), "file")]
+[JsonDerivedType(typeof(DirectoryChange), "directory")]
 [JsonDerivedType(typeof(ProcessChange), "process")]
 public abstract record HostChange(string Owner)
 {
