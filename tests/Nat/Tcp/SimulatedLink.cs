@@ -4,7 +4,15 @@ using VNetMesh.Packets;
 namespace VNetMesh.Nat.Tests.Tcp;
 
 /// <summary>What a link does to segments. Probabilities 0 to 1, times in microseconds.</summary>
-internal sealed record LinkBehaviour(double Loss = 0, double Duplicate = 0, double Reorder = 0, long Delay = 100, int QueueLimit = int.MaxValue);
+/// <param name="QueueLimit">Segments under way; beyond it the link has no room, as a full ring.</param>
+/// <param name="Burst">Segments that are lost in a row.</param>
+internal sealed record LinkBehaviour(double Loss = 0, double Duplicate = 0, double Reorder = 0, long Delay = 100, int QueueLimit = int.MaxValue, int Burst = 1)
+{
+    /// <summary>What the SYNs may offer.</summary>
+    public bool Sack { get; init; } = true;
+    public bool Timestamps { get; init; } = true;
+    public bool Scale { get; init; } = true;
+}
 
 /// <summary>
 /// Two connections joined by a link that loses, repeats and reorders, in virtual time and from a fixed seed.
@@ -16,6 +24,7 @@ internal sealed class SimulatedLink
     private readonly LinkBehaviour _behaviour;
     private readonly PriorityQueue<(Endpoint To, byte[] Bytes), (long Time, long Order)> _queue = new();
     private long _order;
+    private int _burst;
 
     public SimulatedLink(int seed, LinkBehaviour behaviour, TcpOptions? guest = null, TcpOptions? gateway = null)
     {
@@ -56,7 +65,7 @@ internal sealed class SimulatedLink
             long next = Math.Min(Guest.Connection.NextDeadline, Gateway.Connection.NextDeadline);
             if (_queue.TryPeek(out _, out (long Time, long Order) first))
                 next = Math.Min(next, first.Time);
-            if (Guest.IsHungry || Gateway.IsHungry)
+            if (Guest.IsHungry || Gateway.IsHungry || Guest.Connection.IsBlocked || Gateway.Connection.IsBlocked)
                 next = Math.Min(next, Now + 10);
             if (next == long.MaxValue)
                 return;
@@ -84,7 +93,7 @@ internal sealed class SimulatedLink
             bool last = at + length == payload.Length;
             TcpFlags flags = last ? segment.Flags : segment.Flags & ~(TcpFlags.Fin | TcpFlags.Psh);
             byte[] bytes = new byte[60 + length];
-            int header = new TcpHeader(1, 2, segment.Sequence.Add(at), segment.Acknowledgment, flags, segment.Window).Write(bytes, segment.Options);
+            int header = new TcpHeader(1, 2, segment.Sequence.Add(at), segment.Acknowledgment, flags, segment.Window).Write(bytes, Passed(segment));
             payload.AsSpan(at, length).CopyTo(bytes.AsSpan(header));
             Enqueue(to, bytes[..(header + length)]);
             at += length;
@@ -93,11 +102,28 @@ internal sealed class SimulatedLink
         return true;
     }
 
+    private TcpHeaderOptions Passed(in TcpSegmentOut segment)
+    {
+        TcpHeaderOptions options = segment.Options;
+        if ((segment.Flags & TcpFlags.Syn) == 0)
+            return options;
+        options.SackPermitted &= _behaviour.Sack;
+        options.HasTimestamps &= _behaviour.Timestamps;
+        options.HasWindowScale &= _behaviour.Scale;
+        return options;
+    }
+
     private void Enqueue(Endpoint to, byte[] bytes)
     {
         Segments++;
-        if (Cut || _random.NextDouble() < _behaviour.Loss)
-            return;
+        if (_burst > 0 || _random.NextDouble() < _behaviour.Loss)
+            _burst = (_burst == 0 ? _behaviour.Burst : _burst) - 1;
+        else if (!Cut)
+            Carry(to, bytes);
+    }
+
+    private void Carry(Endpoint to, byte[] bytes)
+    {
         int copies = _random.NextDouble() < _behaviour.Duplicate ? 2 : 1;
         for (int i = 0; i < copies; i++)
         {

@@ -41,6 +41,70 @@ public sealed class TransferTests
         Assert.Equal(0, link.Gateway.Pool.Rented);
     }
 
+    public static TheoryData<string, int> Guests()
+    {
+        var data = new TheoryData<string, int>();
+        foreach (string kind in (string[])["plain", "no sack", "no timestamps", "no scale", "nothing", "mtu 576", "mtu 65535", "no cutting", "bursts", "full link", "small windows"])
+        {
+            for (int seed = 1; seed <= 4; seed++)
+                data.Add(kind, seed);
+        }
+        return data;
+    }
+
+    [Theory]
+    [MemberData(nameof(Guests))]
+    public void EveryKindOfGuestIsServedWhole(string kind, int seed)
+    {
+        var options = new TcpOptions { MaxRetransmits = 30, TimeWait = 1_200_000_000, HandshakeTimeout = 600_000_000 };
+        TcpOptions guest = kind switch
+        {
+            "mtu 576" => options with { Mtu = 576 },
+            "mtu 65535" => options with { Mtu = 65535 },
+            "no cutting" => options with { MaxTransmit = 0 },
+            "small windows" => options with { ReceiveBuffer = 2048, SendBuffer = 2048 },
+            _ => options,
+        };
+        var behaviour = new LinkBehaviour(Loss: 0.03, Duplicate: 0.02, Reorder: 0.05, Delay: 200);
+        behaviour = kind switch
+        {
+            "no sack" => behaviour with { Sack = false },
+            "no timestamps" => behaviour with { Timestamps = false },
+            "no scale" => behaviour with { Scale = false },
+            "nothing" => behaviour with { Sack = false, Timestamps = false, Scale = false },
+            "bursts" => behaviour with { Loss = 0.005, Burst = 30 },
+            "full link" => behaviour with { QueueLimit = 8 },
+            _ => behaviour,
+        };
+        var link = new SimulatedLink(seed, behaviour, guest, kind == "no cutting" ? guest : options);
+        link.Connect();
+        byte[] up = Bytes(seed, 250_000), down = Bytes(seed + 100, 400_000);
+        link.Guest.Queue(up, thenShutdown: true);
+        link.Gateway.Queue(down, thenShutdown: true);
+        link.Run(3_600_000_000, () => link.Guest.Closed is not null && link.Gateway.Closed is not null);
+        Assert.Equal((TcpCloseReason.Normal, TcpCloseReason.Normal), (link.Guest.Closed, link.Gateway.Closed));
+        AssertSame(up, link.Gateway.Received.ToArray(), "guest to gateway");
+        AssertSame(down, link.Guest.Received.ToArray(), "gateway to guest");
+        Assert.Equal((250_000, 400_000), (link.Guest.Connection.BytesSent, link.Gateway.Connection.BytesSent));
+        Assert.Equal((400_000, 250_000), (link.Guest.Connection.BytesDelivered, link.Gateway.Connection.BytesDelivered));
+        Assert.Equal(0, link.Guest.Pool.Rented + link.Gateway.Pool.Rented);
+    }
+
+    [Fact]
+    public void ALostSegmentNowAndThenCostsNoTimeout()
+    {
+        // A round trip of 1 ms: recovery by acknowledgements takes a few of them, each time-out 200.
+        var link = new SimulatedLink(9, new LinkBehaviour(Loss: 0.0005, Delay: 500));
+        link.Connect();
+        long start = link.Now;
+        byte[] down = Bytes(1, 20_000_000);
+        link.Gateway.Queue(down, thenShutdown: true);
+        link.Run(600_000_000, () => link.Guest.PeerEnded);
+        AssertSame(down, link.Guest.Received.ToArray(), "gateway to guest");
+        Assert.InRange(link.Gateway.Connection.Retransmits, 1, 40); // some 14,000 segments
+        Assert.InRange(link.Now - start, 1, 1_000_000);
+    }
+
     [Fact]
     public void ALosslessLinkNeedsNoRetransmission()
     {
