@@ -14,6 +14,9 @@ public sealed class IpNetnsExecTests : OwnInstanceTest
     public async Task Guests_are_there_for_everybody_and_down_leaves_nothing()
     {
         string before = await Instance.DescribeHostAsync();
+        CommandResult down = await Instance.VnetAsync("network", "ls");
+        Assert.Equal(4, down.ExitCode);
+        Assert.Contains("vnet up", down.Error, StringComparison.Ordinal);
         (await Instance.VnetAsync("up")).EnsureSuccess();
         TestGuest guest = await Instance.AddGuestAsync("web1", "vmnet8");
         // Seen from outside, where a user's next shell is.
