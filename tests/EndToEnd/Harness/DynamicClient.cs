@@ -156,7 +156,9 @@ public sealed class DynamicClient(ChannelBase channel)
         Assert.True(await call.ResponseStream.MoveNext(CancellationToken.None), "reflection gave no answer");
         ServerReflectionResponse answer = call.ResponseStream.Current;
         Assert.True(answer.ErrorResponse is null, answer.ErrorResponse?.ErrorMessage);
+        // Ended in order: a call that is simply dropped stands as an error in the service's log.
         await call.RequestStream.CompleteAsync();
+        Assert.False(await call.ResponseStream.MoveNext(CancellationToken.None), "reflection answered twice");
         return answer;
     }
 }

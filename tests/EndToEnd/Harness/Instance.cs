@@ -222,7 +222,7 @@ public sealed class Instance : IAsyncDisposable
         {
             text.AppendLine(CultureInfo.InvariantCulture, $"--- {Path.GetFileName(file)}");
             foreach (string line in File.ReadLines(file).TakeLast(lines))
-                text.AppendLine(line);
+                text.AppendLine(line.Length > 400 ? line[..400] + "…" : line);
         }
         return text.ToString();
     }
