@@ -52,6 +52,7 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
     {
         var port = new PortSpec(network.Id, PortSpec.HostAdapterId, PortRole.Host, MacAddresses.ForPort(PortSpec.NameOf(network.Id, PortSpec.HostAdapterId)));
         PortDevice device = devices.Ensure(network.Name, port, null, network.Id, network.Mtu);
+        AdapterIsolation.Apply(device.Link.Interface);
         await AddressAsync(network, device, cancellation);
         await devices.ConnectAsync(device, cancellation);
     }
