@@ -40,8 +40,9 @@ public static class ServiceHost
         builder.Services.AddGrpcHealthChecks().AddCheck("self", () => HealthCheckResult.Healthy());
         // Health must show a change within a second, or `vnet up` waits for nothing.
         builder.Services.Configure<HealthCheckPublisherOptions>(options => (options.Delay, options.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
-        builder.AddTelemetry(service, telemetryName);
+        // First: it begins by clearing the providers, and would clear the exporter too.
         ConfigureLogging(builder);
+        builder.AddTelemetry(service, telemetryName);
         ConfigureSockets(builder, paths, service);
         return builder;
     }
