@@ -38,6 +38,14 @@ public sealed class HostNetworkTests(SharedInstance shared) : SharedInstanceTest
         await AssertPingsAsync(web1, (await web2.AddressAsync()).ToString());
         (await web1.RunAsync("socat", "-u", "/dev/null", "TCP:192.168.108.1:8081,connect-timeout=3")).EnsureSuccess();
         (await Instance.Host.RunAsync("ping", "-c", "1", "-W", "2", (await web1.AddressAsync()).ToString())).EnsureSuccess();
+
+        // Past nat, by the host that forwards, there is no way, neither to the wan nor to another network.
+        await using TestGuest lab = await Instance.AddGuestAsync("host7", "vmnet1");
+        (await web1.RunAsync("ip", "route", "replace", "default", "via", "192.168.108.1")).EnsureSuccess();
+        using Capture wan = Capture.Start(Instance.Wan, "host0", "src net 192.168.0.0/16");
+        Assert.NotEqual(0, (await web1.RunAsync("ping", "-c", "2", "-i", "0.2", "-W", "1", Instance.WanAddress)).ExitCode);
+        Assert.NotEqual(0, (await web1.RunAsync("ping", "-c", "2", "-i", "0.2", "-W", "1", (await lab.AddressAsync()).ToString())).ExitCode);
+        Assert.Empty(wan.Frames);
     }
 
     [Fact]

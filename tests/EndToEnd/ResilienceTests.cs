@@ -33,7 +33,7 @@ public sealed class ResilienceTests : OwnInstanceTest
             await Instance.KillAsync(killed);
             TimeSpan back = watch.Elapsed;
             TimeSpan recovered = await Wait.UntilAsync(Recovery, $"after kill -9 of {string.Join(", ", killed)}: web1 fetches, web1 and web2 and lab1 and the host reach each other",
-                async () => (await Task.WhenAll(web1.FetchesAsync(), web2.FetchesAsync(), PingsAsync(web1, (await web2.AddressAsync()).ToString()), PingsAsync(lab1, "192.168.101.1"))).All(works => works));
+                async () => (await Task.WhenAll(web1.FetchesAsync("0.5"), web2.FetchesAsync("0.5"), PingsAsync(web1, (await web2.AddressAsync()).ToString()), PingsAsync(lab1, "192.168.101.1"))).All(works => works));
             Log($"kill -9 {string.Join(' ', killed)}: back and healthy after {back.TotalSeconds:0.00} s, guests work {recovered.TotalSeconds:0.00} s later");
             Assert.Equal(untouched, await DescribeAsync(guests));
             (await web1.RunAsync("dig", "@192.168.108.2", "+short", "+tries=2", "+time=1", "web.wan.test")).EnsureSuccess();
@@ -97,7 +97,7 @@ public sealed class ResilienceTests : OwnInstanceTest
         }
     }
 
-    private static async Task<bool> PingsAsync(TestGuest guest, string address) => (await guest.RunAsync("ping", "-c", "1", "-W", "1", address)).ExitCode == 0;
+    private static async Task<bool> PingsAsync(TestGuest guest, string address) => (await guest.RunAsync("ping", "-c", "1", "-W", "0.4", address)).ExitCode == 0;
 
     /// <summary>What must stay the same in guests whatever dies: the device itself, its addresses, its routes.</summary>
     private static async Task<string> DescribeAsync(TestGuest[] guests)

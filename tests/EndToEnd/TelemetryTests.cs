@@ -42,8 +42,7 @@ public sealed class TelemetryTests : OwnInstanceTest
         names = string.Join(' ', flow.SelectMany(span => span.Events.Append(span.Name))).ToLowerInvariant();
         foreach (string step in new[] { "dial", "established" })
             Assert.Contains(step, names, StringComparison.Ordinal);
-        Assert.Contains("/v1/metrics", _receiver.Signals);
-        Assert.Contains("/v1/logs", _receiver.Signals);
+        await Wait.UntilAsync(TimeSpan.FromSeconds(6), "metrics and logs come as well", () => _receiver.Signals.Contains("/v1/metrics") && _receiver.Signals.Contains("/v1/logs"));
     }
 
     private bool HasChildren(string service) => TraceOf(service).Length > 1;

@@ -79,6 +79,7 @@ public sealed class BackgroundCommand : IAsyncDisposable
     private readonly Process _process;
     private readonly StringBuilder _output = new();
     private readonly string _command;
+    private bool _disposed;
 
     private BackgroundCommand(IReadOnlyList<string> command)
     {
@@ -113,6 +114,9 @@ public sealed class BackgroundCommand : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        if (_disposed)
+            return;
+        _disposed = true;
         if (!_process.HasExited)
         {
             _process.Kill(entireProcessTree: true);

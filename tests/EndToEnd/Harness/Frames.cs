@@ -33,6 +33,7 @@ public static class Frames
         var udp = new UdpPacket(port, targetPort) { PayloadData = payload };
         ip.PayloadPacket = udp;
         udp.UpdateUdpChecksum();
+        ip.UpdateCalculatedValues();
         ip.UpdateIPChecksum();
         return Ethernet(mac, targetMac, EthernetType.IPv4, ip);
     }
@@ -43,6 +44,7 @@ public static class Frames
         var tcp = new TcpPacket(port, targetPort) { Synchronize = true, SequenceNumber = 0x1234_5678, WindowSize = 64240 };
         ip.PayloadPacket = tcp;
         tcp.UpdateTcpChecksum();
+        ip.UpdateCalculatedValues();
         ip.UpdateIPChecksum();
         return Ethernet(mac, targetMac, EthernetType.IPv4, ip);
     }
@@ -50,6 +52,7 @@ public static class Frames
     public static byte[] Ipv4(byte[] mac, byte[] targetMac, IPAddress address, IPAddress target, ProtocolType protocol, byte[] payload)
     {
         var ip = new IPv4Packet(address, target) { TimeToLive = 64, Protocol = protocol, PayloadData = payload };
+        ip.UpdateCalculatedValues();
         ip.UpdateIPChecksum();
         return Ethernet(mac, targetMac, EthernetType.IPv4, ip);
     }

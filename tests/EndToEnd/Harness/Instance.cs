@@ -260,6 +260,8 @@ public sealed class Instance : IAsyncDisposable
         string script = $"""
             set -e
             ip link add wan0 netns {Host.Name} type veth peer name host0 netns {Wan.Name}
+            # Its link-local address would come some seconds later, and look like a change that VNetMesh made.
+            ip netns exec {Host.Name} sysctl -qw net.ipv6.conf.wan0.disable_ipv6=1 2>/dev/null || true
             ip -n {Host.Name} addr add {HostWanAddress}/24 dev wan0
             ip -n {Host.Name} link set wan0 up
             ip -n {Host.Name} route add default via {WanAddress}
