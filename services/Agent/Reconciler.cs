@@ -164,6 +164,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     public Task FabricIsAwayAsync(CancellationToken cancellation) => RunAsync(() =>
     {
         devices.ObserveNothing();
+        adapters.ForgetChoices();
         return Task.FromResult(true);
     }, cancellation);
 

@@ -13,6 +13,7 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
 {
     private const int MaxSubnetAttempts = 160;
     private readonly Dictionary<string, string> _conditions = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, NetworkSpec> _chosen = new(StringComparer.Ordinal);
 
     /// <summary>What stands in an adapter's way, by network name; where there is a device, it bears its condition itself.</summary>
     public IReadOnlyDictionary<string, string> Conditions => _conditions;
@@ -23,7 +24,7 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
         HashSet<string> wanted = [.. networks.Where(network => network.HostAddress is not null).Select(network => network.Name)];
         foreach (string owner in OwnersInJournal().Where(owner => !wanted.Contains(owner)))
             Remove(owner);
-        foreach (NetworkSpec network in networks.Where(network => wanted.Contains(network.Name)))
+        foreach (NetworkSpec network in networks.Where(network => wanted.Contains(network.Name)).Select(Newest))
         {
             try
             {
@@ -37,13 +38,21 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
         }
     }
 
+    /// <summary>The switch went away: what it told last may be all that it will tell again.</summary>
+    public void ForgetChoices() => _chosen.Clear();
+
     public void Remove(string owner)
     {
+        _chosen.Remove(owner);
         foreach ((long id, _) in journal.Of<AddressChange>(owner).Reverse().ToList())
             journal.Undo(id);
         devices.Drop(owner, undo: true);
         _conditions.Remove(owner);
     }
+
+    /// <summary>The network as the switch's answer had it, while the watch still tells what was before our own change.</summary>
+    private NetworkSpec Newest(NetworkSpec network) =>
+        _chosen.TryGetValue(network.Name, out NetworkSpec? chosen) && chosen.Revision > network.Revision ? chosen : network;
 
     private List<string> OwnersInJournal() =>
         [.. journal.Entries.Select(entry => entry.Change.Owner).Concat(_conditions.Keys).Where(owner => owner.StartsWith("networks/", StringComparison.Ordinal)).Distinct()];
@@ -92,6 +101,7 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
                 throw new IOException($"this host routes {route.Destination} already: give {network.Name} another subnet than {network.Subnet}");
             Ipv4Subnet taken = network.Subnet.Value;
             network = await fabric.ChooseNextSubnetAsync(network, cancellation);
+            _chosen[network.Name] = network;
             LogMoved(network.Name, network.Subnet?.ToString() ?? "", taken.ToString(), route.Destination.ToString());
             if (network.Subnet is null || network.HostAddress is null)
                 break;
