@@ -88,6 +88,9 @@ public sealed class LeaseTable(string network, Action<LeaseChangeKind, Lease>? o
     /// <summary>When <see cref="TakeDue"/> has something to do; MaxValue: never, as things stand.</summary>
     public DateTimeOffset NextDue => _times.TryPeek(out _, out DateTimeOffset due) ? due : DateTimeOffset.MaxValue;
 
+    /// <summary>For tests: places in the queue of times.</summary>
+    internal int QueuedTimes => _times.Count;
+
     public IEnumerable<AddressEntry> Entries => _entries.Values;
 
     public IEnumerable<AddressEntry> HeldEntries => _holdOf.Values;

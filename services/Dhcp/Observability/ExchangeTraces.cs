@@ -77,7 +77,7 @@ public sealed class ExchangeTraces(string network, TimeProvider time)
             return;
         foreach (((uint Transaction, ClientKey Client) key, Exchange exchange) in _exchanges.ToArray())
         {
-            if (now - exchange.Root.StartTimeUtc > MaxTime)
+            if (now - exchange.Began > MaxTime)
                 End(key, exchange, "abandoned");
         }
     }
@@ -88,7 +88,7 @@ public sealed class ExchangeTraces(string network, TimeProvider time)
     {
         if (_exchanges.Count >= MaxExchanges)
         {
-            KeyValuePair<(uint, ClientKey), Exchange> oldest = _exchanges.MinBy(pair => pair.Value.Root.StartTimeUtc);
+            KeyValuePair<(uint, ClientKey), Exchange> oldest = _exchanges.MinBy(pair => pair.Value.Began);
             End(oldest.Key, oldest.Value, "abandoned");
         }
         Activity.Current = null;
@@ -101,7 +101,7 @@ public sealed class ExchangeTraces(string network, TimeProvider time)
         root.SetTag("dhcp.client", message.Client.ToString());
         root.SetTag("dhcp.mac", message.Mac.ToString());
         root.SetTag("host.name", message.HostName);
-        var exchange = new Exchange(root);
+        var exchange = new Exchange(root, time.GetUtcNow());
         _exchanges[(message.TransactionId, message.Client)] = exchange;
         return exchange;
     }
@@ -152,9 +152,10 @@ public sealed class ExchangeTraces(string network, TimeProvider time)
         return new ActivityContext(ActivityTraceId.CreateFromBytes(octets[..16]), ActivitySpanId.CreateFromBytes(octets[16..]), ActivityTraceFlags.Recorded, isRemote: true);
     }
 
-    private sealed class Exchange(Activity root)
+    private sealed class Exchange(Activity root, DateTimeOffset began)
     {
         public Activity Root { get; } = root;
+        public DateTimeOffset Began { get; } = began;
         public Activity? Answer { get; set; }
     }
 }

@@ -31,7 +31,8 @@ public sealed partial class DhcpCore
             return Drop(message, DropCause.NewClientsLimited, "too many clients never seen before");
         if (Choose(message, now) is not var (address, why))
             return Drop(message, DropCause.PoolExhausted, "no address is free");
-        if (Table.Holds >= _options.MaxOffers && Table.HoldOf(message.Client) is null && !DropOldestOffer(now))
+        // Clients with a lease or a reservation are bounded by these, and a flood must not keep them out.
+        if (Table.Holds >= _options.MaxOffers && !IsKnown(message) && !DropOldestOffer(now))
             return Drop(message, DropCause.PoolExhausted, "too many offers are outstanding");
         bool probe = _options.ProbeTime > TimeSpan.Zero && !IsKnownToBeFree(address, message.Client, now);
         Table.SetHold(address, new Hold

@@ -160,16 +160,16 @@ public sealed partial class DhcpCore
 
     private void KeepForCommit(DhcpMessage message, Ipv4Address address, string why, DateTimeOffset now)
     {
-        int writes = Table.Find(address)?.Hold is { Kind: HoldKind.Committing } pending && pending.Client == message.Client ? pending.Writes : 0;
+        Hold? before = Table.Find(address)?.Hold is { Kind: not HoldKind.Probing } held && held.Client == message.Client ? held : null;
         Table.SetHold(address, new Hold
         {
             Kind = HoldKind.Committing,
             Message = message,
             Why = why,
-            Since = now,
-            Until = DateTimeOffset.MaxValue,
+            Since = before?.Since ?? now,
+            Until = before?.Until ?? now + _options.OfferTime,
             Reserved = Reservations.For(address) is not null,
-            Writes = writes + 1,
+            Writes = (before?.Writes ?? 0) + 1,
         });
     }
 

@@ -75,5 +75,26 @@ public sealed record DhcpOptions
     /// <summary>DISCOVERs of clients never seen before in a second, and at once, on a network.</summary>
     public int NewClientRate { get; init; } = 200;
     public int NewClientBurst { get; init; } = 400;
+
+    /// <summary>A client that asks for less gets that.</summary>
     public TimeSpan ShortestLease { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <exception cref="ArgumentException">A value makes no sense.</exception>
+    public DhcpOptions Checked()
+    {
+        Check(ProbeTime >= TimeSpan.Zero && ProbeTime <= TimeSpan.FromSeconds(5), nameof(ProbeTime), "zero to 5 s");
+        Check(OfferTime >= TimeSpan.FromSeconds(1) && OfferTime <= TimeSpan.FromMinutes(10), nameof(OfferTime), "1 s to 10 min");
+        Check(OfferGrace >= TimeSpan.Zero && OfferGrace <= OfferTime, nameof(OfferGrace), "zero to OfferTime");
+        Check(QuarantineTime >= TimeSpan.FromSeconds(1) && QuarantineTime <= TimeSpan.FromDays(1), nameof(QuarantineTime), "1 s to 1 day");
+        Check(ShortestLease >= TimeSpan.FromSeconds(1) && ShortestLease <= TimeSpan.FromDays(365), nameof(ShortestLease), "1 s to 365 days");
+        Check(ProbeFreeTime >= TimeSpan.Zero, nameof(ProbeFreeTime), "zero or more");
+        Check(Math.Min(Math.Min(MaxConflicts, MaxOffers), Math.Min(MaxLeases, ClientRate)) >= 1 && Math.Min(ClientBurst, Math.Min(NewClientRate, NewClientBurst)) >= 1, "Max…, …Rate and …Burst", "1 or more");
+        return this;
+    }
+
+    private static void Check(bool isGood, string name, string range)
+    {
+        if (!isGood)
+            throw new ArgumentException($"{name} must be {range}");
+    }
 }

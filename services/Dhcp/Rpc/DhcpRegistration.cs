@@ -11,11 +11,14 @@ namespace VNetMesh.Dhcp.Rpc;
 /// <summary>Puts the service together.</summary>
 internal static partial class DhcpRegistration
 {
-    public static IServiceCollection AddDhcp(this IServiceCollection services)
+    /// <summary>The section of configuration, and so the prefix of environment variables (VNETMESH_DHCP__ProbeTime=00:00:00.2), that sets <see cref="DhcpOptions"/>.</summary>
+    private const string OptionsSection = "VNETMESH_DHCP";
+
+    public static IServiceCollection AddDhcp(this IServiceCollection services, IConfiguration configuration)
     {
         services.AddSingleton<DhcpMetrics>();
         services.AddSingleton<LeaseFeed>();
-        services.AddSingleton(new DhcpOptions());
+        services.AddSingleton((configuration.GetSection(OptionsSection).Get<DhcpOptions>() ?? new DhcpOptions()).Checked());
         services.AddSingleton(provider => UnixChannel.Create(provider.GetRequiredService<RuntimePaths>().Socket("switch")));
         services.AddSingleton(provider => CreateLoop(provider.GetRequiredService<ILoggerFactory>().CreateLogger("VNetMesh.Dhcp.Loop")));
         services.AddSingleton<ILeaseStore>(provider => new LeaseStore(Path.Combine(provider.GetRequiredService<RuntimePaths>().State("dhcp"), "leases.db")));
