@@ -50,6 +50,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan QuickPeriod = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan HurriedFor = TimeSpan.FromSeconds(30);
     private readonly Channel<Func<Task>> _inbox = Channel.CreateBounded<Func<Task>>(1024);
     private readonly SortedDictionary<string, GuestRuntime> _guests = new(StringComparer.Ordinal);
     private IReadOnlyDictionary<string, NetworkSpec>? _networks;
@@ -206,7 +207,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
         {
             while (time.GetElapsedTime(start) < Period)
             {
-                bool isHurried = _guests.Values.Any(guest => guest.View.Status == GuestStatus.Starting);
+                bool isHurried = _guests.Values.Any(IsAwaited);
                 using var tick = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
                 tick.CancelAfter(isHurried ? QuickPeriod : Period - time.GetElapsedTime(start) is { Ticks: > 0 } rest ? rest : TimeSpan.FromMilliseconds(1));
                 try
@@ -219,7 +220,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
                 }
                 catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
                 {
-                    foreach (GuestRuntime guest in _guests.Values.Where(guest => guest.View.Status == GuestStatus.Starting))
+                    foreach (GuestRuntime guest in _guests.Values.Where(IsAwaited))
                         keeper.Refresh(guest);
                     Publish();
                 }
@@ -230,6 +231,10 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             // The loop's condition ends it.
         }
     }
+
+    /// <summary>Its address may come at any moment. A server that has not answered for so long is looked for once a second.</summary>
+    private bool IsAwaited(GuestRuntime guest) =>
+        guest.View.Status == GuestStatus.Starting && guest.AddressingSince != 0 && time.GetElapsedTime(guest.AddressingSince) < HurriedFor;
 
     private async Task PassAsync(CancellationToken cancellation)
     {

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Grpc.Core;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
+using VNetMesh.Agent.Namespaces;
 using VNetMesh.Agent.Tests.Support;
 using VNetMesh.Hosting;
 using VNetMesh.V1;
@@ -176,7 +177,7 @@ public sealed class AgentProcessTests
     {
         using HostLab lab = await StartAsync();
         Guest guest = await lab.AddGuestAsync("web1", waitMs: 5000);
-        Namespaces.Command.Run("ip", "netns", "delete", $"{lab.Prefix}-web1");
+        Command.Run("ip", "netns", "delete", $"{lab.Prefix}-web1");
         await HostLab.UntilAsync("it is noticed", async () => (await GetAsync(lab, "web1")).State == GuestState.Degraded, seconds: 3);
         Assert.Contains("removed", Assert.Single((await GetAsync(lab, "web1")).Conditions), StringComparison.Ordinal);
         Assert.DoesNotContain((await lab.Agent.ListDevicesAsync(new ListDevicesRequest(), cancellationToken: Cancellation)).Devices, device => device.Kind == DeviceKind.GuestTap);
@@ -194,6 +195,9 @@ public sealed class AgentProcessTests
         Assert.Equal("NETNS_EXISTS", await ReasonAsync(() => lab.AddGuestAsync("box")));
         Assert.Equal("NETNS_NOT_FOUND", await ReasonAsync(() => lab.AddGuestAsync("web2", guest => guest.Netns = "/run/netns/" + lab.Prefix + "-none")));
         Assert.Equal("NETNS_NOT_FOUND", await ReasonAsync(() => lab.AddGuestAsync("web2", guest => guest.Netns = "/etc/hostname")));
+        string fifo = Path.Combine(lab.Scratch, "fifo");
+        Command.Run("mkfifo", fifo);
+        Assert.Equal("NETNS_NOT_FOUND", await ReasonAsync(() => lab.AddGuestAsync("web2", guest => guest.Netns = fifo)));
         Assert.Equal("NETNS_INVALID", await ReasonAsync(() => lab.AddGuestAsync("web2", guest => guest.Netns = lab.Host)));
         Assert.Equal("NETWORK_NOT_FOUND", await ReasonAsync(() => lab.AddGuestAsync("web2", guest => guest.Network = "networks/none")));
         Assert.Equal("GUEST_NOT_FOUND", await ReasonAsync(async () => await lab.Agent.DeleteGuestAsync(new DeleteGuestRequest { Name = "guests/none" }, cancellationToken: Cancellation)));
@@ -203,6 +207,32 @@ public sealed class AgentProcessTests
             change => Assert.Contains(change.Owner, (string[])["agent", "networks/vmnet1", "networks/vmnet8", $"guests/{lab.Prefix}-web1"]));
         lab.Kill("Switch");
         await HostLab.UntilAsync("the switch is missed", async () => await ReasonAsync(() => lab.AddGuestAsync("web2")) == "SWITCH_UNAVAILABLE");
+    }
+
+    [Fact]
+    public async Task A_stopped_agent_ends_its_watches_and_leaves_all_devices()
+    {
+        using HostLab lab = await StartAsync();
+        using AsyncServerStreamingCall<WatchGuestsResponse> watch = lab.Agent.WatchGuests(new WatchGuestsRequest(), cancellationToken: Cancellation);
+        Assert.True(await watch.ResponseStream.MoveNext(Cancellation));
+        Assert.Empty(watch.ResponseStream.Current.Snapshot.Guests);
+        Guest guest = await lab.AddGuestAsync("web1", waitMs: 5000);
+        Assert.True(await watch.ResponseStream.MoveNext(Cancellation));
+        Assert.Equal((ChangeType.Created, guest.Name), (watch.ResponseStream.Current.Change.Type, watch.ResponseStream.Current.Change.Guest.Name));
+
+        int before = HostLab.IndexOf($"{lab.Prefix}-web1", "eth0");
+        Assert.True(lab.Stop("Agent", TimeSpan.FromSeconds(5)));
+        Assert.Equal("AGENT_STOPPING", await ReasonAsync(async () =>
+        {
+            while (await watch.ResponseStream.MoveNext(Cancellation))
+            {
+                // Changes that came before the end.
+            }
+            return true;
+        }));
+        Assert.Equal(before, HostLab.IndexOf($"{lab.Prefix}-web1", "eth0"));
+        Assert.NotEqual(0, HostLab.IndexOf(lab.Host, "vmnet8"));
+        Assert.DoesNotContain("NO-CARRIER", HostLab.Ip($"{lab.Prefix}-web1", "link", "show", "eth0"), StringComparison.Ordinal); // the switch has it still
     }
 
     private static async Task<HostLab> StartAsync()
@@ -251,7 +281,7 @@ public sealed class AgentProcessTests
         {
             return HostLab.Ip(lab.Host, "addr", "show", link);
         }
-        catch (Namespaces.CommandException)
+        catch (CommandException)
         {
             return "";
         }

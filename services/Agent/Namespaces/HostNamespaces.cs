@@ -84,7 +84,8 @@ public sealed partial class HostNamespaces : IDisposable
 
     private static FileDescriptor? TryOpen(string path, out int errno)
     {
-        int descriptor = Fcntl.open(path, Fcntl.O_RDONLY | Fcntl.O_CLOEXEC);
+        // Not blocking: a FIFO in a namespace's place must not stop the agent.
+        int descriptor = Fcntl.open(path, Fcntl.O_RDONLY | Fcntl.O_CLOEXEC | Fcntl.O_NONBLOCK);
         errno = descriptor < 0 ? Syscall.Errno : 0;
         return descriptor < 0 ? null : new FileDescriptor(descriptor);
     }

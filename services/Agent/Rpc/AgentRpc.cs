@@ -8,7 +8,7 @@ using VNetMesh.V1;
 namespace VNetMesh.Agent.Rpc;
 
 /// <summary>AgentService: translates, and nothing else.</summary>
-public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed) : AgentService.AgentServiceBase
+public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed, IHostApplicationLifetime lifetime) : AgentService.AgentServiceBase
 {
     private const uint MaxWaitMs = 60_000;
 
@@ -19,7 +19,7 @@ public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed) : AgentServi
         using GuestFeed.Watch watch = feed.Subscribe();
         GuestView guest = await Translate(() => reconciler.CreateGuestAsync(Mapping.Draft(request), Activity.Current?.Context ?? default, context.CancellationToken));
         if (request.WaitMs > 0)
-            guest = await WaitAsync(watch, guest, TimeSpan.FromMilliseconds(request.WaitMs), context.CancellationToken);
+            guest = await WaitAsync(watch, guest, TimeSpan.FromMilliseconds(request.WaitMs), context.CancellationToken, lifetime.ApplicationStopping);
         return new CreateGuestResponse { Guest = Mapping.ToProto(guest) };
     }
 
@@ -42,12 +42,18 @@ public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed) : AgentServi
 
     public override async Task WatchGuests(WatchGuestsRequest request, IServerStreamWriter<WatchGuestsResponse> responseStream, ServerCallContext context)
     {
+        // A watch has no end of its own, and would keep the agent from stopping.
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
         using GuestFeed.Watch watch = feed.Subscribe();
         await responseStream.WriteAsync(new WatchGuestsResponse { Snapshot = new GuestSnapshot { Guests = { watch.Snapshot.Values.Select(Mapping.ToProto) } } }, context.CancellationToken);
         try
         {
-            await foreach ((GuestEvent change, GuestView guest) in watch.Changes.ReadAllAsync(context.CancellationToken))
+            await foreach ((GuestEvent change, GuestView guest) in watch.Changes.ReadAllAsync(end.Token))
                 await responseStream.WriteAsync(new WatchGuestsResponse { Change = new GuestChange { Type = Mapping.ToProto(change), Guest = Mapping.ToProto(guest) } }, context.CancellationToken);
+        }
+        catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
+        {
+            throw RpcErrors.Unavailable("AGENT_STOPPING", "the agent is stopping; begin the watch again when it is back");
         }
         catch (WatcherTooSlowException)
         {
@@ -69,9 +75,9 @@ public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed) : AgentServi
             : throw RpcErrors.Internal("UNDO_INCOMPLETE", $"{failures.Count} changes of the host could not be undone: {string.Join("; ", failures)}");
     }
 
-    private static async Task<GuestView> WaitAsync(GuestFeed.Watch watch, GuestView guest, TimeSpan limit, CancellationToken cancellation)
+    private static async Task<GuestView> WaitAsync(GuestFeed.Watch watch, GuestView guest, TimeSpan limit, CancellationToken cancellation, CancellationToken stopping)
     {
-        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation, stopping);
         timeout.CancelAfter(limit);
         try
         {

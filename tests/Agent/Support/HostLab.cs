@@ -110,6 +110,14 @@ internal sealed class HostLab : IDisposable
         _services[service].WaitForExit();
     }
 
+    /// <summary>SIGTERM.</summary>
+    /// <returns>Whether it ended in time.</returns>
+    public bool Stop(string service, TimeSpan limit)
+    {
+        Assert.Equal(0, SysSignal.kill(_services[service].Id, SysSignal.SIGTERM));
+        return _services[service].WaitForExit(limit);
+    }
+
     public int ReleaseByHand()
     {
         Process process = Start("Agent", "release");
