@@ -66,6 +66,8 @@ internal sealed unsafe partial class Lab : IDisposable
     public Process DhcpProcess { get; private set; } = null!;
     public DhcpService.DhcpServiceClient Dhcp => new(DhcpChannel);
     public NetworkService.NetworkServiceClient Networks => new(SwitchChannel);
+
+    public AsyncDuplexStreamingCall<AttachRequest, AttachResponse> Attach() => new PortService.PortServiceClient(SwitchChannel).Attach();
     private GrpcChannel SwitchChannel { get; }
     private GrpcChannel DhcpChannel { get; }
     private string Host => _prefix + "h";
