@@ -99,6 +99,16 @@ public sealed class AttachLink : IFrameLink
         return false;
     }
 
+    /// <summary>Waits until the loop has taken all that the client sent, or the link is closed.</summary>
+    public async Task DrainFromClientAsync(CancellationToken cancellation)
+    {
+        while (!_closed && !_fromClient.IsDrained)
+        {
+            FlushFromClient();
+            await Task.Delay(2, cancellation).ConfigureAwait(false);
+        }
+    }
+
     /// <summary>Wakes the loop if it sleeps. Call after a batch, and before waiting.</summary>
     public void FlushFromClient()
     {

@@ -33,6 +33,9 @@ internal sealed unsafe class StreamQueue : IDisposable
     /// <summary>Room for a record; empty when there is none now. Producer's side.</summary>
     public Span<byte> Reserve(int length) => _sent - Volatile.Read(ref _taken) >= _maxRecords ? default : Producer.Reserve(length);
 
+    /// <summary>All that was put here has been taken. Producer's side.</summary>
+    public bool IsDrained => Volatile.Read(ref _taken) == _sent;
+
     public bool Commit(int length, in TraceContext trace)
     {
         if (!Producer.Commit(length, trace))

@@ -21,6 +21,9 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
     /// <summary>Beyond this a batch is sent before it has 256 frames: messages should stay far below gRPC's limit.</summary>
     private const int BatchBytes = 256 * 1024;
 
+    /// <summary>How long the end of a stream waits for what is still under way.</summary>
+    private static readonly TimeSpan Linger = TimeSpan.FromSeconds(1);
+
     /// <exception cref="RegistryException">The hello was refused.</exception>
     /// <exception cref="RpcException">The client broke the protocol, or its port was taken from it.</exception>
     public async Task RunAsync(CancellationToken cancellation)
@@ -65,8 +68,14 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
     private async Task CarryFramesAsync(PortEntry entry, AttachLink link, CancellationToken cancellation)
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Task reading = ReadAsync(entry, link, ending.Token), writing = WriteAsync(link, ending.Token);
+        using var linger = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        Task reading = ReadAsync(entry, link, ending.Token), writing = WriteAsync(link, ending.Token, linger.Token);
         Task first = await Task.WhenAny(reading, writing);
+        // A client that ends its side in order loses nothing: what it sent is still forwarded, and a batch on its way to it
+        // is not cut off, which would reset the stream. A client that does not read keeps neither waiting for long.
+        linger.CancelAfter(Linger);
+        if (first == reading && reading.IsCompletedSuccessfully)
+            await link.DrainFromClientAsync(linger.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await ending.CancelAsync();
         // Both must have left the link before it is closed.
         await Task.WhenAll(reading, writing).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -96,13 +105,16 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
         }
     }
 
-    private async Task WriteAsync(AttachLink link, CancellationToken cancellation)
+    /// <param name="link">What to take frames from.</param>
+    /// <param name="ending">Ends the writing before the next batch.</param>
+    /// <param name="cancellation">Cuts off the batch under way as well.</param>
+    private async Task WriteAsync(AttachLink link, CancellationToken ending, CancellationToken cancellation)
     {
-        while (!link.IsClosed)
+        while (!link.IsClosed && !ending.IsCancellationRequested)
         {
             FrameBatch batch = TakeBatch(link);
             if (batch.Frames.Count == 0)
-                await link.WaitForClientAsync(cancellation);
+                await link.WaitForClientAsync(ending);
             else
                 await responses.WriteAsync(new AttachResponse { Frames = batch }, cancellation);
         }
