@@ -74,7 +74,8 @@ report() {
             tail -n 80 "$folder/output.txt"
         else
             # The failures, without the frames of the stack that are not ours; all of it stands in the file.
-            grep -v -E '^ *$|\[(STARTING|FINISHED|OUTPUT)\]|^ +at (System|Microsoft|Grpc|Xunit|InvokeStub|.*\.MoveNext)|--- End of stack' "$folder/output.txt" | cut -c 1-400 | tail -n 250
+            awk '/^    [^ ].*\[(PASS|SKIP|STARTING|FINISHED|OUTPUT)\]/ { show = 0 } /^    [^ ].*\[FAIL\]/ { show = 1 } show' "$folder/output.txt" |
+                grep -v -E '^ *$|^ +at (System|Microsoft|Grpc|Xunit|InvokeStub|.*\.MoveNext)|--- End of stack' | cut -c 1-400 | head -n 250
         fi
     elif [ "$skip" -gt 0 ]; then
         grep -o '<reason>[^<]*' "$xml" | sort | uniq -c | sort -rn | head -n 5 | sed -E 's/^ *([0-9]+) <reason>/  skipped \1: /'

@@ -30,30 +30,26 @@ public sealed class TelemetryTests : OwnInstanceTest
     {
         await using TestGuest guest = await Instance.AddGuestAsync("traced", "vmnet8");
         Assert.True(await guest.FetchesAsync("3"));
-        await Wait.UntilAsync(TimeSpan.FromSeconds(10), "spans of a DHCP exchange and of a NAT flow", () => HasChildren("vnetmesh-dhcp") && HasChildren("vnetmesh-nat"));
+        await Wait.UntilAsync(TimeSpan.FromSeconds(10), "spans of a DHCP exchange and of a NAT flow", () => HasChildren("vnetmesh-dhcp", "dhcp exchange") && HasChildren("vnetmesh-nat", "nat.flow"));
         Log(_receiver.Describe());
 
-        ReceivedSpan[] exchange = TraceOf("vnetmesh-dhcp");
-        string names = string.Join(' ', exchange.SelectMany(span => span.Events.Append(span.Name))).ToLowerInvariant();
-        foreach (string step in new[] { "discover", "offer", "request", "ack" })
-            Assert.Contains(step, names, StringComparison.Ordinal);
+        ReceivedSpan exchange = Root("vnetmesh-dhcp", "dhcp exchange");
+        Assert.Equal(["discover", "offer", "request", "ack"], Children(exchange).Select(span => span.Name));
+        Assert.Equal((await guest.AddressAsync()).ToString(), Children(exchange)[^1].Attributes["dhcp.address"]);
 
-        ReceivedSpan[] flow = TraceOf("vnetmesh-nat");
-        names = string.Join(' ', flow.SelectMany(span => span.Events.Append(span.Name))).ToLowerInvariant();
-        foreach (string step in new[] { "dial", "established" })
-            Assert.Contains(step, names, StringComparison.Ordinal);
+        ReceivedSpan flow = Root("vnetmesh-nat", "nat.flow");
+        Assert.Contains(Children(flow), span => span.Name == "nat.dial");
+        Assert.Equal(["established", "first_byte_to_remote", "first_byte_to_guest"], flow.Events.Take(3));
+        Assert.Equal(Instance.WanAddress, flow.Attributes["server.address"]);
+        Assert.NotEmpty(flow.Attributes["vnetmesh.end_reason"]);
         await Wait.UntilAsync(TimeSpan.FromSeconds(6), "metrics and logs come as well", () => _receiver.Signals.Contains("/v1/metrics") && _receiver.Signals.Contains("/v1/logs"));
     }
 
-    private bool HasChildren(string service) => TraceOf(service).Length > 1;
+    private bool HasChildren(string service, string name) => _receiver.Spans.Any(span => span.Service == service && span.Name == name && Children(span).Length > 0);
 
-    /// <summary>The largest trace in which the service has a child span whose parent is in the trace as well.</summary>
-    private ReceivedSpan[] TraceOf(string service) => _receiver.Spans
-        .GroupBy(span => span.TraceId)
-        .Where(trace => trace.Any(span => span.Service == service && trace.Any(parent => parent.SpanId == span.ParentId)))
-        .OrderByDescending(trace => trace.Count())
-        .Select(trace => trace.ToArray())
-        .FirstOrDefault() ?? [];
+    private ReceivedSpan Root(string service, string name) => _receiver.Spans.First(span => span.Service == service && span.Name == name);
+
+    private ReceivedSpan[] Children(ReceivedSpan parent) => [.. _receiver.Spans.Where(span => span.TraceId == parent.TraceId && span.ParentId == parent.SpanId)];
 }
 
 /// <summary>Each service answers Prometheus on a socket of its own.</summary>
