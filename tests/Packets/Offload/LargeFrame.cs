@@ -63,6 +63,24 @@ internal sealed record LargeFrame
             IsRouted = routed && !isIpv4,
         };
 
+    /// <summary>TCP over IPv4 without anything special: three segments.</summary>
+    public static LargeFrame Simple { get; } = new()
+    {
+        Vlans = [],
+        IsIpv4 = true,
+        IsTcp = true,
+        IpOptions = [],
+        Extensions = [],
+        TcpOptions = [],
+        TcpFlags = 0x18,
+        Sequence = 0xFFFF_FF00,
+        Identification = 0xFFFE,
+        SourceAndDestination = [.. Enumerable.Range(1, 32).Select(i => (byte)i)],
+        Payload = new byte[3000],
+        SegmentSize = 1000,
+        IsRouted = false,
+    };
+
     public VirtioNetHeader Header => new()
     {
         Flags = VirtioNetHeader.FlagNeedsChecksum,

@@ -46,7 +46,7 @@ public sealed class SegmenterTests
     [Fact]
     public void Takes_the_largest_packet_there_is()
     {
-        LargeFrame model = Simple with { Payload = new byte[65535 - 40], SegmentSize = 1460, Vlans = [7] };
+        LargeFrame model = LargeFrame.Simple with { Payload = new byte[65535 - 40], SegmentSize = 1460, Vlans = [7] };
         new Random(3).NextBytes(model.Payload);
         List<byte[]> frames = Cut(model.Large(), model.Header).Frames;
         Assert.Equal(45, frames.Count);
@@ -56,7 +56,7 @@ public sealed class SegmenterTests
     [Fact]
     public void Nothing_to_cut_gives_the_frame_with_its_checksum_complete()
     {
-        LargeFrame model = Simple with { Payload = new byte[500], SegmentSize = 1000 };
+        LargeFrame model = LargeFrame.Simple with { Payload = new byte[500], SegmentSize = 1000 };
         VirtioNetHeader header = model.Header;
         header.GsoType = VirtioNetHeader.GsoNone;
         Assert.Equal(Convert.ToHexString(model.Segments().Single()), Convert.ToHexString(Cut(model.Large(), header).Frames.Single()));
@@ -92,7 +92,7 @@ public sealed class SegmenterTests
     [MemberData(nameof(Lies))]
     public void Refuses_what_lies(string lie, OffloadFault expected)
     {
-        LargeFrame model = Simple with { Payload = new byte[lie.EndsWith("beyond", StringComparison.Ordinal) ? 12 : 3000] };
+        LargeFrame model = LargeFrame.Simple with { Payload = new byte[lie.EndsWith("beyond", StringComparison.Ordinal) ? 12 : 3000] };
         byte[] frame = model.Large();
         VirtioNetHeader header = model.Header;
         switch (lie)
@@ -128,7 +128,7 @@ public sealed class SegmenterTests
     [Fact]
     public void Refuses_extension_headers_that_lie()
     {
-        LargeFrame model = Simple with { IsIpv4 = false, Extensions = [(60, new byte[6])], Payload = new byte[300] };
+        LargeFrame model = LargeFrame.Simple with { IsIpv4 = false, Extensions = [(60, new byte[6])], Payload = new byte[300] };
         byte[] frame = model.Large();
         frame[14 + 40 + 1] = 0xFF;
         Assert.Equal(OffloadFault.HeaderLengthInvalid, Cut(frame, model.Header).Fault);
@@ -168,7 +168,7 @@ public sealed class SegmenterTests
     [Fact]
     public void Allocates_nothing()
     {
-        LargeFrame model = Simple with { Payload = new byte[60000], SegmentSize = 1448 };
+        LargeFrame model = LargeFrame.Simple with { Payload = new byte[60000], SegmentSize = 1448 };
         byte[] frame = model.Large(), room = new byte[2000];
         VirtioNetHeader header = model.Header;
         int frames = CutInto(frame, header, room);
@@ -178,23 +178,6 @@ public sealed class SegmenterTests
         Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
         Assert.Equal(42, frames);
     }
-
-    internal static LargeFrame Simple { get; } = new()
-    {
-        Vlans = [],
-        IsIpv4 = true,
-        IsTcp = true,
-        IpOptions = [],
-        Extensions = [],
-        TcpOptions = [],
-        TcpFlags = 0x18,
-        Sequence = 0xFFFF_FF00,
-        Identification = 0xFFFE,
-        SourceAndDestination = [.. Enumerable.Range(1, 32).Select(i => (byte)i)],
-        Payload = new byte[3000],
-        SegmentSize = 1000,
-        IsRouted = false,
-    };
 
     private static int CutInto(byte[] frame, in VirtioNetHeader header, byte[] room)
     {
