@@ -62,6 +62,8 @@ public sealed class RealClientTests : IDisposable
         RealClient again = two.Dhclient("send dhcp-lease-time 600;", dhclient.LeaseFile);
         Lab.Wait(15, "dhclient is bound again", () => again.Events.Length > 0);
         Assert.Equal(kept, again.Address);
+        // dhclient runs its script before it writes the lease down.
+        Lab.Wait(5, "the lease is in dhclient's file", () => File.ReadAllText(dhclient.LeaseFile).Contains("dhcp-lease-time 600"));
         again.Kill();
         RealClient rebooted = two.Dhclient("send dhcp-lease-time 600;", dhclient.LeaseFile);
         Lab.Wait(15, "dhclient reboots", () => rebooted.Events.Length > 0);
