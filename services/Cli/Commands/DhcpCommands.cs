@@ -10,18 +10,20 @@ internal static class DhcpCommands
 {
     public static Command Leases(Services services, Output output) => new("lease", "Addresses that DHCP has given out")
     {
-        ListLeases(services, output),
-        RemoveLease(services),
+        Verbs.ListOf("ls", "List the leases of a network, or of all", output, (parent, cancellation) => AllAsync(services, parent, cancellation), all => WriteTable(output, all)),
+        Verbs.Remove("Forget a lease, so that its address can be given out again", new Argument<string>("lease") { Description = "NETWORK/ADDRESS, e.g. vmnet8/192.168.108.128" },
+            async (name, cancellation) => await services.Dhcp.DeleteLeaseAsync(new DeleteLeaseRequest { Name = Names.Child(name, "leases") }, deadline: Services.Soon, cancellationToken: cancellation)),
     };
 
     public static Command Reservations(Services services, Output output) => new("reservation", "Addresses that DHCP keeps for a guest")
     {
-        ListReservations(services, output),
+        Verbs.ListOf("ls", "List the reservations of a network, or of all", output, (parent, cancellation) => AllReservationsAsync(services, parent, cancellation), all => WriteTable(output, all)),
         AddReservation(services),
-        RemoveReservation(services),
+        Verbs.Remove("Remove a reservation", new Argument<string>("reservation") { Description = "NETWORK/NAME" },
+            async (name, cancellation) => await services.Dhcp.DeleteReservationAsync(new DeleteReservationRequest { Name = Names.Child(name, "reservations") }, deadline: Services.Soon, cancellationToken: cancellation)),
     };
 
-    public static Task<List<Lease>> AllAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Lease>(async token =>
+    public static Task<IReadOnlyList<Lease>> AllAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Lease>(async token =>
     {
         ListLeasesResponse page = await services.Dhcp.ListLeasesAsync(new ListLeasesRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
         return (page.Leases, page.NextPageToken);
@@ -32,60 +34,14 @@ internal static class DhcpCommands
         [.. leases.Select(lease => new[] { Names.NetworkOf(lease.Name), lease.Ipv4Address, lease.Mac, lease.Hostname.Length == 0 ? "–" : lease.Hostname, Units.Name(lease.State) + (lease.Reserved ? ", reserved" : ""), Units.Until(lease.ExpireTime) })],
         "No leases.");
 
-    private static Command ListLeases(Services services, Output output)
+    public static Task<IReadOnlyList<Reservation>> AllReservationsAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Reservation>(async token =>
     {
-        var command = new Command("ls", "List the leases of a network, or of all");
-        Argument<string?> network = RootCommands.OptionalNetwork();
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(network);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<Lease> all = await AllAsync(services, Names.NetworkOrAll(parsed.GetValue(network)), cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                WriteTable(output, all);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
+        ListReservationsResponse page = await services.Dhcp.ListReservationsAsync(new ListReservationsRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
+        return (page.Reservations, page.NextPageToken);
+    });
 
-    private static Command RemoveLease(Services services)
-    {
-        var command = new Command("rm", "Forget a lease, so that its address can be given out again");
-        var name = new Argument<string>("lease") { Description = "NETWORK/ADDRESS, e.g. vmnet8/192.168.108.128" };
-        command.Add(name);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            await services.Dhcp.DeleteLeaseAsync(new DeleteLeaseRequest { Name = Names.Child(parsed.GetRequiredValue(name), "leases") }, deadline: Services.Soon, cancellationToken: cancellation);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command ListReservations(Services services, Output output)
-    {
-        var command = new Command("ls", "List the reservations of a network, or of all");
-        Argument<string?> network = RootCommands.OptionalNetwork();
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(network);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<Reservation> all = await Paging.AllAsync<Reservation>(async token =>
-            {
-                ListReservationsResponse page = await services.Dhcp.ListReservationsAsync(new ListReservationsRequest { Parent = Names.NetworkOrAll(parsed.GetValue(network)), PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
-                return (page.Reservations, page.NextPageToken);
-            });
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                output.WriteTable(["network", "reservation", "address", "mac", "client id", "hostname"], [.. all.Select(ReservationRow)], "No reservations.");
-            return ExitCode.Ok;
-        });
-        return command;
-    }
+    private static void WriteTable(Output output, IReadOnlyList<Reservation> reservations) => output.WriteTable(
+        ["network", "reservation", "address", "mac", "client id", "hostname"], [.. reservations.Select(ReservationRow)], "No reservations.");
 
     private static string[] ReservationRow(Reservation reservation) =>
         [Names.NetworkOf(reservation.Name), Names.Short(reservation.Name), reservation.Ipv4Address, Dash(reservation.Mac), Dash(reservation.ClientId), Dash(reservation.Hostname)];
@@ -108,19 +64,6 @@ internal static class DhcpCommands
             string full = Names.Child(parsed.GetRequiredValue(name), "reservations");
             var reservation = new Reservation { Ipv4Address = parsed.GetRequiredValue(address), Mac = parsed.GetRequiredValue(mac), ClientId = parsed.GetRequiredValue(clientId), Hostname = parsed.GetRequiredValue(hostname) };
             await services.Dhcp.CreateReservationAsync(new CreateReservationRequest { Parent = "networks/" + Names.NetworkOf(full), ReservationId = Names.Short(full), Reservation = reservation }, deadline: Services.Soon, cancellationToken: cancellation);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command RemoveReservation(Services services)
-    {
-        var command = new Command("rm", "Remove a reservation");
-        var name = new Argument<string>("reservation") { Description = "NETWORK/NAME" };
-        command.Add(name);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            await services.Dhcp.DeleteReservationAsync(new DeleteReservationRequest { Name = Names.Child(parsed.GetRequiredValue(name), "reservations") }, deadline: Services.Soon, cancellationToken: cancellation);
             return ExitCode.Ok;
         });
         return command;

@@ -15,8 +15,10 @@ internal static class GuestCommands
     public static Command Create(Services services, Output output) => new("guest", "Network namespaces and containers on the networks")
     {
         Add(services, output),
-        List(services, output),
-        Show(services, output),
+        Verbs.List("ls", "List the guests", output, cancellation => AllAsync(services, cancellation), all => WriteTable(output, all)),
+        Verbs.Show("Show one guest in full", new Argument<string>("name"), output,
+            async (name, cancellation) => (await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(name) }, deadline: Services.Soon, cancellationToken: cancellation)).Guest,
+            guest => WriteFields(output, guest)),
         Remove(services),
     };
 
@@ -27,7 +29,7 @@ internal static class GuestCommands
         return response.Guest;
     }
 
-    public static Task<List<Guest>> AllAsync(Services services, CancellationToken cancellation) => Paging.AllAsync<Guest>(async token =>
+    public static Task<IReadOnlyList<Guest>> AllAsync(Services services, CancellationToken cancellation) => Paging.AllAsync<Guest>(async token =>
     {
         ListGuestsResponse page = await services.Agent.ListGuestsAsync(new ListGuestsRequest { PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
         return (page.Guests, page.NextPageToken);
@@ -95,42 +97,6 @@ internal static class GuestCommands
         ("dhcp client", guest.NoDhcp ? "none" : guest.DhcpClientPid == 0 ? "not running" : "pid " + guest.DhcpClientPid.ToString(CultureInfo.InvariantCulture)),
         .. guest.Conditions.Select(condition => ("condition", condition)),
     ]);
-
-    private static Command List(Services services, Output output)
-    {
-        var command = new Command("ls", "List the guests");
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<Guest> all = await AllAsync(services, cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                WriteTable(output, all);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command Show(Services services, Output output)
-    {
-        var command = new Command("show", "Show one guest in full");
-        var name = new Argument<string>("name");
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(name);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            GetGuestResponse response = await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(parsed.GetRequiredValue(name)) }, deadline: Services.Soon, cancellationToken: cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(response.Guest);
-            else
-                WriteFields(output, response.Guest);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
 
     private static Command Remove(Services services)
     {

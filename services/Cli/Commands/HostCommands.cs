@@ -9,39 +9,19 @@ namespace VNetMesh.Cli.Commands;
 /// <summary>device ls; host changes.</summary>
 internal static class HostCommands
 {
-    public static Command Devices(Services services, Output output)
+    public static Command Devices(Services services, Output output) => new("device", "Devices of the host adapters and guests")
     {
-        var list = new Command("ls", "List the devices that the agent owns");
-        Option<bool> json = RootCommands.JsonOption();
-        list.Add(json);
-        list.SetAction(async (parsed, cancellation) =>
-        {
-            ListDevicesResponse response = await services.Agent.ListDevicesAsync(new ListDevicesRequest(), deadline: Services.Soon, cancellationToken: cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(response.Devices);
-            else
-                output.WriteTable(["interface", "kind", "port", "namespace", "address", "mtu", "connected"], [.. response.Devices.Select(DeviceRow)], "No devices.");
-            return ExitCode.Ok;
-        });
-        return new Command("device", "Devices of the host adapters and guests") { list };
-    }
+        Verbs.List<Device>("ls", "List the devices that the agent owns", output,
+            async cancellation => (await services.Agent.ListDevicesAsync(new ListDevicesRequest(), deadline: Services.Soon, cancellationToken: cancellation)).Devices,
+            all => output.WriteTable(["interface", "kind", "port", "namespace", "address", "mtu", "connected"], [.. all.Select(DeviceRow)], "No devices.")),
+    };
 
-    public static Command Host(Services services, Output output)
+    public static Command Host(Services services, Output output) => new("host", "What was changed on this host")
     {
-        var changes = new Command("changes", "List everything that the agent changed on this host and has not undone");
-        Option<bool> json = RootCommands.JsonOption();
-        changes.Add(json);
-        changes.SetAction(async (parsed, cancellation) =>
-        {
-            ListHostChangesResponse response = await services.Agent.ListHostChangesAsync(new ListHostChangesRequest(), deadline: Services.Soon, cancellationToken: cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(response.Changes);
-            else
-                output.WriteTable(["kind", "what", "for", "done", "before"], [.. response.Changes.Select(ChangeRow)], "Nothing on this host is changed.");
-            return ExitCode.Ok;
-        });
-        return new Command("host", "What was changed on this host") { changes };
-    }
+        Verbs.List<HostChange>("changes", "List everything that the agent changed on this host and has not undone", output,
+            async cancellation => (await services.Agent.ListHostChangesAsync(new ListHostChangesRequest(), deadline: Services.Soon, cancellationToken: cancellation)).Changes,
+            all => output.WriteTable(["kind", "what", "for", "done", "before"], [.. all.Select(ChangeRow)], "Nothing on this host is changed.")),
+    };
 
     private static string[] DeviceRow(Device device) =>
     [

@@ -11,17 +11,19 @@ internal static class NatCommands
 {
     public static Command Create(Services services, Output output) => new("nat", "Connections through the NAT, and ports forwarded to guests")
     {
-        Flows(services, output),
-        Gateways(services, output),
+        Verbs.ListOf("flows", "List the flows that are alive", output, (parent, cancellation) => AllFlowsAsync(services, parent, cancellation), all => WriteTable(output, all)),
+        Verbs.List<Gateway>("gateways", "List the gateways: flows, limits, drops, resolvers", output,
+            async cancellation => (await services.Nat.ListGatewaysAsync(new ListGatewaysRequest(), deadline: Services.Soon, cancellationToken: cancellation)).Gateways, all => WriteTable(output, all)),
         new Command("forward", "Ports of the host that lead to a guest")
         {
-            ListForwards(services, output),
+            Verbs.ListOf("ls", "List the forwards of a network, or of all", output, (parent, cancellation) => AllForwardsAsync(services, parent, cancellation), all => WriteTable(output, all)),
             AddForward(services),
-            RemoveForward(services),
+            Verbs.Remove("Remove a forward", new Argument<string>("forward") { Description = "NETWORK/NAME" },
+                async (name, cancellation) => await services.Nat.DeletePortForwardAsync(new DeletePortForwardRequest { Name = Names.Child(name, "forwards") }, deadline: Services.Soon, cancellationToken: cancellation)),
         },
     };
 
-    public static Task<List<Flow>> AllFlowsAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Flow>(async token =>
+    public static Task<IReadOnlyList<Flow>> AllFlowsAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Flow>(async token =>
     {
         ListFlowsResponse page = await services.Nat.ListFlowsAsync(new ListFlowsRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
         return (page.Flows, page.NextPageToken);
@@ -47,41 +49,8 @@ internal static class NatCommands
     private static string Address(Endpoint? endpoint) =>
         endpoint is null || endpoint.Address.Length == 0 ? "–" : endpoint.Address + ":" + endpoint.Port.ToString(CultureInfo.InvariantCulture);
 
-    private static Command Flows(Services services, Output output)
-    {
-        var command = new Command("flows", "List the flows that are alive");
-        Argument<string?> network = RootCommands.OptionalNetwork();
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(network);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<Flow> all = await AllFlowsAsync(services, Names.NetworkOrAll(parsed.GetValue(network)), cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                WriteTable(output, all);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command Gateways(Services services, Output output)
-    {
-        var command = new Command("gateways", "List the gateways: flows, limits, drops, resolvers");
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            ListGatewaysResponse response = await services.Nat.ListGatewaysAsync(new ListGatewaysRequest(), deadline: Services.Soon, cancellationToken: cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(response.Gateways);
-            else
-                output.WriteTable(["network", "gateway", "link", "tcp", "udp", "icmp", "limit", "resolvers", "drops"], [.. response.Gateways.Select(GatewayRow)], "No NAT networks.");
-            return ExitCode.Ok;
-        });
-        return command;
-    }
+    private static void WriteTable(Output output, IReadOnlyList<Gateway> gateways) => output.WriteTable(
+        ["network", "gateway", "link", "tcp", "udp", "icmp", "limit", "resolvers", "drops"], [.. gateways.Select(GatewayRow)], "No NAT networks.");
 
     private static string[] GatewayRow(Gateway gateway) =>
     [
@@ -90,28 +59,14 @@ internal static class NatCommands
         gateway.DnsServers.Count == 0 ? "none" : string.Join(" ", gateway.DnsServers), Units.Drops(gateway.Drops),
     ];
 
-    private static Command ListForwards(Services services, Output output)
+    public static Task<IReadOnlyList<PortForward>> AllForwardsAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<PortForward>(async token =>
     {
-        var command = new Command("ls", "List the forwards of a network, or of all");
-        Argument<string?> network = RootCommands.OptionalNetwork();
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(network);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<PortForward> all = await Paging.AllAsync<PortForward>(async token =>
-            {
-                ListPortForwardsResponse page = await services.Nat.ListPortForwardsAsync(new ListPortForwardsRequest { Parent = Names.NetworkOrAll(parsed.GetValue(network)), PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
-                return (page.PortForwards, page.NextPageToken);
-            });
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                output.WriteTable(["network", "forward", "protocol", "listens on", "guest", "state"], [.. all.Select(ForwardRow)], "No forwards.");
-            return ExitCode.Ok;
-        });
-        return command;
-    }
+        ListPortForwardsResponse page = await services.Nat.ListPortForwardsAsync(new ListPortForwardsRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
+        return (page.PortForwards, page.NextPageToken);
+    });
+
+    private static void WriteTable(Output output, IReadOnlyList<PortForward> forwards) => output.WriteTable(
+        ["network", "forward", "protocol", "listens on", "guest", "state"], [.. forwards.Select(ForwardRow)], "No forwards.");
 
     private static string[] ForwardRow(PortForward forward) =>
     [
@@ -139,19 +94,6 @@ internal static class NatCommands
                 Guest = ParseEndpoint(parsed.GetRequiredValue(guest), addressRequired: true),
             };
             await services.Nat.CreatePortForwardAsync(new CreatePortForwardRequest { Parent = "networks/" + Names.NetworkOf(full), ForwardId = Names.Short(full), PortForward = forward }, deadline: Services.Soon, cancellationToken: cancellation);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command RemoveForward(Services services)
-    {
-        var command = new Command("rm", "Remove a forward");
-        var name = new Argument<string>("forward") { Description = "NETWORK/NAME" };
-        command.Add(name);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            await services.Nat.DeletePortForwardAsync(new DeletePortForwardRequest { Name = Names.Child(parsed.GetRequiredValue(name), "forwards") }, deadline: Services.Soon, cancellationToken: cancellation);
             return ExitCode.Ok;
         });
         return command;

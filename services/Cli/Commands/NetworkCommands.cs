@@ -12,14 +12,16 @@ internal static class NetworkCommands
 {
     public static Command Create(Services services, Output output) => new("network", "The networks of the virtual switch")
     {
-        List(services, output),
-        Show(services, output),
+        Verbs.List("ls", "List the networks", output, cancellation => AllAsync(services, cancellation), all => WriteTable(output, all)),
+        Verbs.Show("Show one network in full", new Argument<string>("network"), output,
+            async (name, cancellation) => (await services.Networks.GetNetworkAsync(new GetNetworkRequest { Name = Names.Network(name) }, deadline: Services.Soon, cancellationToken: cancellation)).Network,
+            network => WriteFields(output, network)),
         CreateOne(services, output),
         Update(services, output),
         Remove(services),
     };
 
-    public static Task<List<Network>> AllAsync(Services services, CancellationToken cancellation) => Paging.AllAsync<Network>(async token =>
+    public static Task<IReadOnlyList<Network>> AllAsync(Services services, CancellationToken cancellation) => Paging.AllAsync<Network>(async token =>
     {
         ListNetworksResponse page = await services.Networks.ListNetworksAsync(new ListNetworksRequest { PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
         return (page.Networks, page.NextPageToken);
@@ -52,42 +54,6 @@ internal static class NetworkCommands
     private static string OrDash(string text) => text.Length == 0 ? "–" : text;
 
     private static string KindName(NetworkKind kind) => kind == NetworkKind.Nat ? "nat" : Units.Name(kind);
-
-    private static Command List(Services services, Output output)
-    {
-        var command = new Command("ls", "List the networks");
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<Network> all = await AllAsync(services, cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                WriteTable(output, all);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command Show(Services services, Output output)
-    {
-        var command = new Command("show", "Show one network in full");
-        var name = new Argument<string>("network");
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(name);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            GetNetworkResponse response = await services.Networks.GetNetworkAsync(new GetNetworkRequest { Name = Names.Network(parsed.GetRequiredValue(name)) }, deadline: Services.Soon, cancellationToken: cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(response.Network);
-            else
-                WriteFields(output, response.Network);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
 
     private static void WriteFields(Output output, Network network)
     {

@@ -3,7 +3,7 @@ namespace VNetMesh.Cli.Commands;
 /// <summary>Fetches a list page by page.</summary>
 internal static class Paging
 {
-    public static async Task<List<T>> AllAsync<T>(Func<string, Task<(IEnumerable<T> Items, string NextToken)>> page)
+    public static async Task<IReadOnlyList<T>> AllAsync<T>(Func<string, Task<(IEnumerable<T> Items, string NextToken)>> page)
     {
         var all = new List<T>();
         string token = "";

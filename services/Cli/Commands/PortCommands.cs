@@ -10,34 +10,27 @@ internal static class PortCommands
 {
     public static Command Create(Services services, Output output) => new("port", "What is plugged into the networks")
     {
-        List(services, output),
-        Show(services, output),
+        Verbs.ListOf("ls", "List the ports of a network, or of all", output, (parent, cancellation) => AllAsync(services, parent, cancellation), all => WriteTable(output, all)),
+        Verbs.Show("Show one port in full", new Argument<string>("port") { Description = "NETWORK/PORT, e.g. vmnet8/web1" }, output,
+            async (name, cancellation) => (await services.Ports.GetPortAsync(new GetPortRequest { Name = Names.Child(name, "ports") }, deadline: Services.Soon, cancellationToken: cancellation)).Port,
+            port => WriteFields(output, port)),
     };
 
-    public static Command Macs(Services services, Output output)
+    public static Command Macs(Services services, Output output) => new("mac", "Addresses that the switch has learned")
     {
-        var list = new Command("ls", "List the addresses learned on a network");
-        var network = new Argument<string>("network");
-        Option<bool> json = RootCommands.JsonOption();
-        list.Add(network);
-        list.Add(json);
-        list.SetAction(async (parsed, cancellation) =>
-        {
-            List<MacEntry> all = await Paging.AllAsync<MacEntry>(async token =>
-            {
-                ListMacEntriesResponse page = await services.Ports.ListMacEntriesAsync(new ListMacEntriesRequest { Parent = Names.Network(parsed.GetRequiredValue(network)), PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
-                return (page.Entries, page.NextPageToken);
-            });
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                output.WriteTable(["mac", "port", "last seen"], [.. all.Select(entry => new[] { entry.Mac, Names.Short(entry.Port), Units.Time(entry.Age) + " ago" })], "No addresses learned.");
-            return ExitCode.Ok;
-        });
-        return new Command("mac", "Addresses that the switch has learned") { list };
-    }
+        Verbs.ListOf("ls", "List the addresses learned on a network", output, (parent, cancellation) => AllMacsAsync(services, parent, cancellation), all => WriteTable(output, all), networkRequired: true),
+    };
 
-    public static Task<List<Port>> AllAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Port>(async token =>
+    private static Task<IReadOnlyList<MacEntry>> AllMacsAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<MacEntry>(async token =>
+    {
+        ListMacEntriesResponse page = await services.Ports.ListMacEntriesAsync(new ListMacEntriesRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
+        return (page.Entries, page.NextPageToken);
+    });
+
+    private static void WriteTable(Output output, IReadOnlyList<MacEntry> entries) => output.WriteTable(
+        ["mac", "port", "last seen"], [.. entries.Select(entry => new[] { entry.Mac, Names.Short(entry.Port), Units.Time(entry.Age) + " ago" })], "No addresses learned.");
+
+    public static Task<IReadOnlyList<Port>> AllAsync(Services services, string parent, CancellationToken cancellation) => Paging.AllAsync<Port>(async token =>
     {
         ListPortsResponse page = await services.Ports.ListPortsAsync(new ListPortsRequest { Parent = parent, PageToken = token }, deadline: Services.Soon, cancellationToken: cancellation);
         return (page.Ports, page.NextPageToken);
@@ -59,59 +52,20 @@ internal static class PortCommands
         Units.Count((ulong)(port.Counters?.Drops.Values.Sum(count => (decimal)count) ?? 0)),
     ];
 
-    private static Command List(Services services, Output output)
-    {
-        var command = new Command("ls", "List the ports of a network, or of all");
-        Argument<string?> network = RootCommands.OptionalNetwork();
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(network);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            List<Port> all = await AllAsync(services, Names.NetworkOrAll(parsed.GetValue(network)), cancellation);
-            if (parsed.GetValue(json))
-                output.WriteJson(all);
-            else
-                WriteTable(output, all);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static Command Show(Services services, Output output)
-    {
-        var command = new Command("show", "Show one port in full");
-        var name = new Argument<string>("port") { Description = "NETWORK/PORT, e.g. vmnet8/web1" };
-        Option<bool> json = RootCommands.JsonOption();
-        command.Add(name);
-        command.Add(json);
-        command.SetAction(async (parsed, cancellation) =>
-        {
-            GetPortResponse response = await services.Ports.GetPortAsync(new GetPortRequest { Name = Names.Child(parsed.GetRequiredValue(name), "ports") }, deadline: Services.Soon, cancellationToken: cancellation);
-            Port port = response.Port;
-            if (parsed.GetValue(json))
-            {
-                output.WriteJson(port);
-                return ExitCode.Ok;
-            }
-            output.WriteFields(
-            [
-                ("name", $"{Names.NetworkOf(port.Name)}/{Names.Short(port.Name)}"),
-                ("role", Units.Name(port.Role)),
-                ("by", Units.Name(port.Transport)),
-                ("state", Units.Name(port.State)),
-                ("owner", port.Owner),
-                ("mac", port.Mac),
-                ("offloads", Offloads(port.Offloads)),
-                ("received", $"{Units.Count(port.Counters?.RxFrames ?? 0)} frames, {Units.Bytes(port.Counters?.RxBytes ?? 0)}"),
-                ("sent", $"{Units.Count(port.Counters?.TxFrames ?? 0)} frames, {Units.Bytes(port.Counters?.TxBytes ?? 0)}"),
-                ("drops", port.Counters is null ? "" : Units.Drops(port.Counters.Drops)),
-                ("age", Units.Since(port.CreateTime)),
-            ]);
-            return ExitCode.Ok;
-        });
-        return command;
-    }
+    private static void WriteFields(Output output, Port port) => output.WriteFields(
+    [
+        ("name", $"{Names.NetworkOf(port.Name)}/{Names.Short(port.Name)}"),
+        ("role", Units.Name(port.Role)),
+        ("by", Units.Name(port.Transport)),
+        ("state", Units.Name(port.State)),
+        ("owner", port.Owner),
+        ("mac", port.Mac),
+        ("offloads", Offloads(port.Offloads)),
+        ("received", $"{Units.Count(port.Counters?.RxFrames ?? 0)} frames, {Units.Bytes(port.Counters?.RxBytes ?? 0)}"),
+        ("sent", $"{Units.Count(port.Counters?.TxFrames ?? 0)} frames, {Units.Bytes(port.Counters?.TxBytes ?? 0)}"),
+        ("drops", port.Counters is null ? "" : Units.Drops(port.Counters.Drops)),
+        ("age", Units.Since(port.CreateTime)),
+    ]);
 
     private static string Offloads(Offloads? offloads)
     {

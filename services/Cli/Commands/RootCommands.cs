@@ -38,6 +38,4 @@ internal static class RootCommands
 
     /// <summary>--json, for every listing.</summary>
     public static Option<bool> JsonOption() => new("--json") { Description = "Print JSON (protobuf's JSON mapping) instead of a table" };
-
-    public static Argument<string?> OptionalNetwork() => new("network") { Arity = ArgumentArity.ZeroOrOne, Description = "Only this network, e.g. vmnet8" };
 }

@@ -154,7 +154,7 @@ internal sealed class DemoScenario(Services services, Output output)
         Title("Leases");
         DhcpCommands.WriteTable(output, await DhcpCommands.AllAsync(services, "networks/-", cancellation));
         Title("NAT flows");
-        List<Flow> flows = await NatCommands.AllFlowsAsync(services, "networks/-", cancellation);
+        IReadOnlyList<Flow> flows = await NatCommands.AllFlowsAsync(services, "networks/-", cancellation);
         NatCommands.WriteTable(output, flows);
         if (slow is { HasExited: false })
             slow.Kill();

@@ -188,10 +188,20 @@ internal sealed class Lifecycle(Services services)
         using Process? process = Process.Start(start);
         if (process is null)
             return "the agent's program cannot be run";
-        Task<string> output = process.StandardOutput.ReadToEndAsync(cancellation);
-        string error = await process.StandardError.ReadToEndAsync(cancellation);
-        await process.WaitForExitAsync(cancellation);
-        return process.ExitCode == 0 ? null : "not everything could be undone: " + (error.Length > 0 ? error : await output).Trim().ReplaceLineEndings(" ");
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(Patience * 2);
+        try
+        {
+            Task<string> output = process.StandardOutput.ReadToEndAsync(limit.Token);
+            string error = await process.StandardError.ReadToEndAsync(limit.Token);
+            await process.WaitForExitAsync(limit.Token);
+            return process.ExitCode == 0 ? null : "not everything could be undone: " + (error.Length > 0 ? error : await output).Trim().ReplaceLineEndings(" ");
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            process.Kill();
+            return $"the host could not be put back within {(Patience * 2).TotalSeconds.ToString(CultureInfo.InvariantCulture)} s; what is left is recorded, and undone by the next vnet down";
+        }
     }
 
     private void RemoveRunFiles()
