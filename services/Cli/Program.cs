@@ -17,7 +17,7 @@ internal static class Program
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
         {
-            Console.Error.WriteLine($"vnet: {parsed.Errors[0].Message.TrimEnd('.')}; see: vnet {PathOf(parsed)}--help");
+            Console.Error.WriteLine($"vnet: {OneLine(parsed.Errors[0].Message)}; see: vnet {PathOf(parsed)}--help");
             return ExitCode.Usage;
         }
         return await RunAsync(() => parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }));
@@ -51,6 +51,8 @@ internal static class Program
             return exception is UnauthorizedAccessException ? ExitCode.Permission : ExitCode.Failed;
         }
     }
+
+    private static string OneLine(string message) => string.Join(' ', message.Split(['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries)).TrimEnd('.');
 
     private static string PathOf(ParseResult parsed)
     {

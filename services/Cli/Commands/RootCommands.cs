@@ -34,6 +34,7 @@ internal static class RootCommands
         NatCommands.Create(services, output),
         HostCommands.Devices(services, output),
         HostCommands.Host(services, output),
+        LogCommands.Create(services, output),
     };
 
     /// <summary>--json, for every listing.</summary>

@@ -26,6 +26,9 @@ internal sealed class Services : IDisposable
 
     public AgentService.AgentServiceClient Agent => new(Channel("agent"));
 
+    /// <summary>What every service answers beside its own API.</summary>
+    public DiagnosticsService.DiagnosticsServiceClient Diagnostics(string service) => new(Channel(service));
+
     /// <summary>A deadline for calls that only ask.</summary>
     public static DateTime Soon => DateTime.UtcNow.AddSeconds(10);
 

@@ -99,7 +99,7 @@ internal sealed class Supervisor(string runDirectory, IReadOnlyList<ServiceComma
         child.Process = process;
         child.Identity = ProcessIdentity.Of(process.Id) ?? new ProcessIdentity(process.Id, 0);
         child.Started = time.GetUtcNow();
-        child.Write($"supervisor: started {child.Command.Name}, pid {process.Id.ToString(CultureInfo.InvariantCulture)}");
+        Note(child, $"started {child.Command.Name}, pid {process.Id.ToString(CultureInfo.InvariantCulture)}");
     }
 
     private void OnExited(Child child, Process process)
@@ -108,7 +108,7 @@ internal sealed class Supervisor(string runDirectory, IReadOnlyList<ServiceComma
             return;
         int code = process.ExitCode;
         child.LastExit = code > 128 ? $"signal {(code - 128).ToString(CultureInfo.InvariantCulture)}" : $"exit code {code.ToString(CultureInfo.InvariantCulture)}";
-        child.Write($"supervisor: {child.Command.Name} ended, {child.LastExit}");
+        Note(child, $"{child.Command.Name} ended, {child.LastExit}");
         child.Process = null;
         child.Identity = default;
         process.Dispose();
@@ -117,6 +117,10 @@ internal sealed class Supervisor(string runDirectory, IReadOnlyList<ServiceComma
         child.Restarts++;
         ScheduleStart(child);
     }
+
+    // In the style of the service's own lines, among which it stands.
+    private void Note(Child child, string message) =>
+        child.Write($"{time.GetUtcNow().UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ss.fffZ", CultureInfo.InvariantCulture)} info: supervisor {message}");
 
     private void ScheduleStart(Child child)
     {
@@ -136,7 +140,7 @@ internal sealed class Supervisor(string runDirectory, IReadOnlyList<ServiceComma
         {
             if (child.Process is null || child.Process.WaitForExit(Patience))
                 continue;
-            child.Write($"supervisor: {child.Command.Name} did not end in {Patience.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s and is killed");
+            Note(child, $"{child.Command.Name} did not end in {Patience.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s and is killed");
             child.Identity.Signal(SysSignal.SIGKILL);
             child.Process.WaitForExit(Patience);
         }

@@ -8,6 +8,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using VNetMesh.Hosting.Logging;
 
 namespace VNetMesh.Hosting;
 
@@ -41,17 +42,18 @@ public static class ServiceHost
         // Health must show a change within a second, or `vnet up` waits for nothing.
         builder.Services.Configure<HealthCheckPublisherOptions>(options => (options.Delay, options.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
         // First: it begins by clearing the providers, and would clear the exporter too.
-        ConfigureLogging(builder);
+        builder.AddServiceLogging();
         builder.AddTelemetry(service, telemetryName);
         ConfigureSockets(builder, paths, service);
         return builder;
     }
 
-    /// <summary>Maps what every service answers. The service maps its own gRPC services beside it.</summary>
+    /// <summary>Maps what every service answers: health, reflection, diagnostics, metrics. The service maps its own gRPC services beside it.</summary>
     public static WebApplication MapCommon(this WebApplication app)
     {
         app.MapGrpcHealthChecksService();
         app.MapGrpcReflectionService();
+        app.MapGrpcService<DiagnosticsRpc>();
         app.MapPrometheusScrapingEndpoint("/metrics");
         return app;
     }
@@ -65,22 +67,6 @@ public static class ServiceHost
         await ((IHost)app).WaitForShutdownAsync();
         File.Delete(paths.Socket(service));
         File.Delete(paths.MetricsSocket(service));
-    }
-
-    private static void ConfigureLogging(WebApplicationBuilder builder)
-    {
-        builder.Logging.ClearProviders();
-        builder.Logging.AddSimpleConsole(options =>
-        {
-            options.SingleLine = true;
-            options.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ ";
-            options.UseUtcTimestamp = true;
-            options.ColorBehavior = Microsoft.Extensions.Logging.Console.LoggerColorBehavior.Disabled;
-        });
-        builder.Logging.SetMinimumLevel(Enum.TryParse(Environment.GetEnvironmentVariable("VNETMESH_LOG_LEVEL"), ignoreCase: true, out LogLevel level) ? level : LogLevel.Information);
-        builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
-        builder.Logging.AddFilter("System", LogLevel.Warning);
-        builder.Logging.AddFilter("Grpc", LogLevel.Warning);
     }
 
     private static void ConfigureSockets(WebApplicationBuilder builder, RuntimePaths paths, string service)
