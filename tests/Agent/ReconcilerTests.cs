@@ -9,7 +9,6 @@ using VNetMesh.Agent.Namespaces;
 using VNetMesh.Agent.Observability;
 using VNetMesh.Agent.Tests.Support;
 using VNetMesh.Hosting;
-using VNetMesh.Native;
 
 namespace VNetMesh.Agent.Tests;
 
@@ -120,7 +119,7 @@ public sealed class ReconcilerTests
 
         public bool IsReachable => true;
 
-        public Task ConnectAsync(PortSpec port, FileDescriptor queue, CancellationToken cancellation)
+        public Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation)
         {
             if (Refuses)
                 throw new FabricException("refused for the test", isUnavailable: false);

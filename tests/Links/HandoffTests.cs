@@ -20,7 +20,7 @@ public sealed class HandoffTests
             "0002" + // kind: ring
             "0102030405060708090A0B0C0D0E0F10" + // token
             "00100000" + // capacity
-            "00000007", // offloads: checksum, TSO4, TSO6
+            "0000000F", // offloads: checksum, TSO4, TSO6, USO
             Convert.ToHexString(bytes));
     }
 

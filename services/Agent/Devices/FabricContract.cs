@@ -1,4 +1,3 @@
-using VNetMesh.Native;
 using VNetMesh.Packets;
 
 namespace VNetMesh.Agent.Devices;
@@ -36,7 +35,7 @@ public interface IFabric
 
     /// <summary>Registers a port and hands a queue of its device over; a queue that the switch had before is let go.</summary>
     /// <exception cref="FabricException">It did not work.</exception>
-    Task ConnectAsync(PortSpec port, FileDescriptor queue, CancellationToken cancellation);
+    Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation);
 
     /// <summary>Takes a port away; one that is not there is as good.</summary>
     /// <exception cref="FabricException">It did not work.</exception>

@@ -72,7 +72,7 @@ public sealed class PortDevice : IDisposable
         _queue ??= Attach();
         _queue.TakeUp();
         IsAdopted = false;
-        await fabric.ConnectAsync(Port, _queue.Descriptor, cancellation);
+        await fabric.ConnectAsync(Port, _queue, cancellation);
         IsConnected = true;
     }
 

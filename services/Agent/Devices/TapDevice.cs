@@ -1,3 +1,4 @@
+using VNetMesh.Links;
 using VNetMesh.Native;
 using VNetMesh.Packets;
 
@@ -15,8 +16,8 @@ public static unsafe class TapDevice
     /// <exception cref="SyscallException">EBUSY: an interface of that name is there. EPERM: CAP_NET_ADMIN is missing. ENOENT: there is no /dev/net/tun.</exception>
     public static void Create(string name)
     {
-        using FileDescriptor queue = Open(name, unchecked((short)(Flags | IfTun.IFF_TUN_EXCL)));
-        Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETPERSIST, (nuint)1), $"ioctl(TUNSETPERSIST, {name})");
+        using TapQueue queue = Open(name, unchecked((short)(Flags | IfTun.IFF_TUN_EXCL)));
+        Syscall.Check(IfTun.ioctl(queue.Descriptor.Number, IfTun.TUNSETPERSIST, (nuint)1), $"ioctl(TUNSETPERSIST, {name})");
     }
 
     /// <summary>
@@ -24,9 +25,19 @@ public static unsafe class TapDevice
     /// caller compares its index, and closing the queue removes it again.
     /// </summary>
     /// <exception cref="SyscallException">EINVAL: what has the name is no TAP of this kind. E2BIG: too many queues.</exception>
-    public static TapQueue Attach(string name) => new(Open(name, Flags));
+    public static TapQueue Attach(string name) => Open(name, Flags);
 
-    private static FileDescriptor Open(string name, short flags)
+    /// <summary>Tells the device's own side which frames it may leave to this one to cut and to complete; UDP segments where the kernel has them (Linux 6.2).</summary>
+    private static LinkOffloads Offer(FileDescriptor queue, string name)
+    {
+        const uint Tcp = IfTun.TUN_F_CSUM | IfTun.TUN_F_TSO4 | IfTun.TUN_F_TSO6;
+        if (IfTun.ioctl(queue.Number, IfTun.TUNSETOFFLOAD, (nuint)(Tcp | IfTun.TUN_F_USO4 | IfTun.TUN_F_USO6)) >= 0)
+            return LinkOffloads.All;
+        Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETOFFLOAD, (nuint)Tcp), $"ioctl(TUNSETOFFLOAD, {name})");
+        return LinkOffloads.Tcp;
+    }
+
+    private static TapQueue Open(string name, short flags)
     {
         var queue = new FileDescriptor(Syscall.Check(Fcntl.open(IfTun.DevicePath, Fcntl.O_RDWR | Fcntl.O_CLOEXEC | Fcntl.O_NONBLOCK), $"open({IfTun.DevicePath})"));
         try
@@ -36,8 +47,7 @@ public static unsafe class TapDevice
             Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETIFF, &request), $"ioctl(TUNSETIFF, {name})");
             int headerLength = VirtioNetHeader.Length;
             Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETVNETHDRSZ, &headerLength), $"ioctl(TUNSETVNETHDRSZ, {name})");
-            Syscall.Check(IfTun.ioctl(queue.Number, IfTun.TUNSETOFFLOAD, (nuint)(IfTun.TUN_F_CSUM | IfTun.TUN_F_TSO4 | IfTun.TUN_F_TSO6)), $"ioctl(TUNSETOFFLOAD, {name})");
-            return queue;
+            return new TapQueue(queue, Offer(queue, name));
         }
         catch
         {
@@ -51,9 +61,13 @@ public static unsafe class TapDevice
 /// One queue of a TAP. A queue that is set aside gets no frames, but keeps the carrier on: so the agent holds one of a
 /// device whose frames go to a queue in the switch that the agent, restarted, no longer has.
 /// </summary>
-public sealed unsafe class TapQueue(FileDescriptor descriptor) : IDisposable
+/// <param name="descriptor">Owned from now on.</param>
+/// <param name="offloads">What the kernel takes in frames written to it.</param>
+public sealed unsafe class TapQueue(FileDescriptor descriptor, LinkOffloads offloads) : IDisposable
 {
     public FileDescriptor Descriptor { get; } = descriptor;
+
+    public LinkOffloads Offloads { get; } = offloads;
 
     public bool IsSetAside { get; private set; }
 

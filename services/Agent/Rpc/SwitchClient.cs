@@ -28,7 +28,7 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
         internal set => _isReachable = value;
     }
 
-    public async Task ConnectAsync(PortSpec port, FileDescriptor queue, CancellationToken cancellation)
+    public async Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation)
     {
         var request = new RegisterPortRequest
         {
@@ -39,7 +39,7 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
                 Role = port.Role == PortRole.Host ? V1.PortRole.Host : V1.PortRole.Guest,
                 Transport = PortTransport.Tap,
                 Mac = port.Mac.ToString(),
-                Offloads = new Offloads { Checksum = true, Tso4 = true, Tso6 = true },
+                Offloads = new Offloads { Checksum = true, Tso4 = true, Tso6 = true, Uso = queue.Offloads.HasFlag(LinkOffloads.Uso) },
                 Owner = Owner,
             },
         };
@@ -49,7 +49,7 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
             throw new FabricException("the switch gave no token to hand the device over with", isUnavailable: false);
         try
         {
-            await Task.Run(() => HandoffClient.HandOverTap(paths.HandoffSocket, token, queue, LinkOffloads.All), cancellation);
+            await Task.Run(() => HandoffClient.HandOverTap(paths.HandoffSocket, token, queue.Descriptor, queue.Offloads), cancellation);
         }
         catch (IOException exception)
         {

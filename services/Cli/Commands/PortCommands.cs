@@ -71,6 +71,6 @@ internal static class PortCommands
     {
         if (offloads is not { Checksum: true })
             return "none";
-        return "checksum" + (offloads.Tso4 ? ", tso4" : "") + (offloads.Tso6 ? ", tso6" : "");
+        return "checksum" + (offloads.Tso4 ? ", tso4" : "") + (offloads.Tso6 ? ", tso6" : "") + (offloads.Uso ? ", uso" : "");
     }
 }

@@ -81,8 +81,14 @@ public enum LinkOffloads
     Tso4 = 2,
     Tso6 = 4,
 
+    /// <summary>UDP datagrams of several segments, over IPv4 and IPv6 (VIRTIO_NET_HDR_GSO_UDP_L4).</summary>
+    Uso = 8,
+
     /// <summary>All that a TAP with TUN_F_CSUM, TUN_F_TSO4 and TUN_F_TSO6 has.</summary>
-    All = Checksum | Tso4 | Tso6,
+    Tcp = Checksum | Tso4 | Tso6,
+
+    /// <summary>And TUN_F_USO4 and TUN_F_USO6 (Linux 6.2).</summary>
+    All = Tcp | Uso,
 }
 
 /// <summary>The trace that a frame belongs to (W3C Trace Context): 16 octets of trace id, 8 of span id. Default: none.</summary>

@@ -37,7 +37,7 @@ public sealed record PortClientOptions
     public MacAddress Mac { get; init; }
 
     /// <summary>What this side accepts in frames that it receives.</summary>
-    public LinkOffloads AcceptedOffloads { get; init; } = LinkOffloads.All;
+    public LinkOffloads AcceptedOffloads { get; init; } = LinkOffloads.Tcp;
 
     /// <summary>Octets of the ring of each direction: a power of two, 256 KiB to 64 MiB.</summary>
     public int RingCapacity { get; init; } = 1024 * 1024;
@@ -233,6 +233,7 @@ public sealed class PortClient : ILoopWork, IReadyHandler
         Checksum = _options.AcceptedOffloads.HasFlag(LinkOffloads.Checksum),
         Tso4 = _options.AcceptedOffloads.HasFlag(LinkOffloads.Tso4),
         Tso6 = _options.AcceptedOffloads.HasFlag(LinkOffloads.Tso6),
+        Uso = _options.AcceptedOffloads.HasFlag(LinkOffloads.Uso),
     };
 
     /// <returns>Why the link went down.</returns>

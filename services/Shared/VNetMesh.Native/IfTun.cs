@@ -21,6 +21,8 @@ public static unsafe partial class IfTun
     public const uint TUN_F_CSUM = 0x01;
     public const uint TUN_F_TSO4 = 0x02;
     public const uint TUN_F_TSO6 = 0x04;
+    public const uint TUN_F_USO4 = 0x20;
+    public const uint TUN_F_USO6 = 0x40;
 
     // _IOW('T', n, int), _IOR('T', 210, unsigned int) of asm-generic/ioctl.h (x86-64 and arm64).
     public const nuint TUNSETIFF = 0x400454CA;

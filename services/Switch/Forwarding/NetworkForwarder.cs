@@ -52,9 +52,6 @@ public sealed class NetworkForwarder : ILoopWork
     /// <summary>01:80:C2:00:00:0x without its last four bits.</summary>
     private const ulong LinkLocalGroup = 0x0180_C200_0000;
 
-    /// <summary>Stands for segmentation that no link offers.</summary>
-    private const LinkOffloads Unoffered = (LinkOffloads)(1 << 30);
-
     private readonly EventLoop? _loop;
     private readonly ILinkObserver _observer;
     private readonly List<ForwardingPort> _dirty = [];
@@ -345,7 +342,7 @@ public sealed class NetworkForwarder : ILoopWork
         VirtioNetHeader.GsoNone => header.NeedsChecksum ? LinkOffloads.Checksum : LinkOffloads.None,
         VirtioNetHeader.GsoTcpv4 => LinkOffloads.Checksum | LinkOffloads.Tso4,
         VirtioNetHeader.GsoTcpv6 => LinkOffloads.Checksum | LinkOffloads.Tso6,
-        _ => Unoffered,
+        _ => LinkOffloads.Checksum | LinkOffloads.Uso,
     };
 
     private void FailToSend(ForwardingPort egress, IFrameLink link, SendStatus status)

@@ -48,14 +48,14 @@ internal static class PortMessages
         throw new RegistryException(RefusalKind.Invalid, "MAC_INVALID", $"'{text}' is not the MAC address of a station, such as 02:00:5e:10:00:01", ("field", "mac"));
     }
 
-    /// <summary>A segment needs its checksum made as well, so TSO without it is none.</summary>
+    /// <summary>A segment needs its checksum made as well, so TSO or USO without it is none.</summary>
     public static LinkOffloads? ToOffloads(Offloads? offloads)
     {
         if (offloads is null)
             return null;
         if (!offloads.Checksum)
             return LinkOffloads.None;
-        return LinkOffloads.Checksum | (offloads.Tso4 ? LinkOffloads.Tso4 : 0) | (offloads.Tso6 ? LinkOffloads.Tso6 : 0);
+        return LinkOffloads.Checksum | (offloads.Tso4 ? LinkOffloads.Tso4 : 0) | (offloads.Tso6 ? LinkOffloads.Tso6 : 0) | (offloads.Uso ? LinkOffloads.Uso : 0);
     }
 
     private static Offloads ToMessage(LinkOffloads offloads) => new()
@@ -63,5 +63,6 @@ internal static class PortMessages
         Checksum = offloads.HasFlag(LinkOffloads.Checksum),
         Tso4 = offloads.HasFlag(LinkOffloads.Tso4),
         Tso6 = offloads.HasFlag(LinkOffloads.Tso6),
+        Uso = offloads.HasFlag(LinkOffloads.Uso),
     };
 }

@@ -23,6 +23,9 @@ public sealed class TapDeviceTests
                 // What the switch asks of a descriptor that it is handed.
                 Assert.Null(TapLink.Inspect(first.Descriptor, out string name));
                 Assert.Equal("t0", name);
+                // UDP segments where the kernel has them, the rest always.
+                Assert.Equal(LinkOffloads.Tcp, first.Offloads & LinkOffloads.Tcp);
+                Assert.Equal(first.Offloads, second.Offloads);
                 second.SetAside();
                 second.TakeUp();
                 second.TakeUp();
