@@ -84,23 +84,22 @@ internal sealed class HandoffServerStub : IDisposable
         byte[] answer = new byte[HandoffResponse.MaxLength];
         (HandoffResponse response, FileDescriptor[] sent) = Answer(parsed);
         length = response.Write(answer);
-        try
+        // Under the lock: the asker may have its ring, and the test may close all lives, before this thread goes on.
+        lock (_lives)
         {
-            if (Raw is not { Length: 0 })
-                DescriptorMessage.Send(socket.Number, Raw ?? answer.AsSpan(0, length), [.. sent.Select(descriptor => descriptor.Number)]);
-        }
-        catch (SyscallException)
-        {
-            // The asker has gone.
-        }
-        if (Raw is null && response.Status == HandoffStatus.Ok)
-        {
-            lock (_lives)
+            try
+            {
+                if (Raw is not { Length: 0 })
+                    DescriptorMessage.Send(socket.Number, Raw ?? answer.AsSpan(0, length), [.. sent.Select(descriptor => descriptor.Number)]);
+            }
+            catch (SyscallException)
+            {
+                // The asker has gone.
+            }
+            if (Raw is null && response.Status == HandoffStatus.Ok)
                 _lives.Add(socket);
-        }
-        else
-        {
-            socket.Dispose();
+            else
+                socket.Dispose();
         }
     }
 }
