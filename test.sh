@@ -17,7 +17,7 @@ die() { say "test.sh: $*" >&2; exit 1; }
 needed_packages() {
     local pair
     for pair in ip:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
-                nft:nftables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps; do
+                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
     /sbin/ldconfig -p | grep -q 'libpcap\.so' || echo libpcap0.8

@@ -1,5 +1,6 @@
 using VNetMesh.Agent;
 using VNetMesh.Agent.Devices;
+using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Namespaces;
@@ -23,6 +24,7 @@ services.AddSingleton(provider => UnixChannel.Create(provider.GetRequiredService
 services.AddSingleton<SwitchClient>();
 services.AddSingleton<IFabric>(provider => provider.GetRequiredService<SwitchClient>());
 services.AddSingleton<DeviceSet>();
+services.AddSingleton<EgressKeeper>();
 services.AddSingleton<HostAdapters>();
 services.AddSingleton<PingGroups>();
 services.AddSingleton<DhcpClient>();

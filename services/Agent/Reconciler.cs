@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Threading.Channels;
 using VNetMesh.Agent.Devices;
+using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Observability;
@@ -46,7 +47,7 @@ public sealed record DeviceView(PortSpec Port, string Interface, string Netns, s
 // gives the host back.
 
 /// <summary>Brings devices and guests in line with what the switch and the database say.</summary>
-public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, DeviceSet devices, HostAdapters adapters, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
+public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, DeviceSet devices, HostAdapters adapters, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan QuickPeriod = TimeSpan.FromMilliseconds(50);
@@ -137,6 +138,8 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     public Task<IReadOnlyList<JournalEntry>> ListChangesAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult(journal.Entries), cancellation);
 
     public Task<IReadOnlyList<DeviceView>> ListDevicesAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult<IReadOnlyList<DeviceView>>([.. DeviceViews()]), cancellation);
+
+    public Task<IReadOnlyList<EgressStatus>> ListEgressAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult(egress.Statuses), cancellation);
 
     /// <summary>The switch has told its networks: all of them.</summary>
     public Task NetworksAreAsync(IReadOnlyCollection<NetworkSpec> networks, CancellationToken cancellation) => RunAsync(() =>
@@ -247,6 +250,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             if (_networks is not null)
             {
                 await adapters.ReconcileAsync([.. _networks.Values], cancellation);
+                egress.Reconcile([.. _networks.Values], AdapterNames());
                 pings.Reconcile(_networks.Values.Any(network => network.IsNat));
             }
             foreach (GuestRuntime guest in _guests.Values.ToList())
@@ -258,6 +262,8 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             LogPassFailed(exception);
         }
     }
+
+    private HashSet<string> AdapterNames() => [.. devices.All.Values.Where(device => device.Port.Role == PortRole.Host).Select(device => device.Link.Interface)];
 
     private bool IsUnwanted(JournalEntry entry)
     {

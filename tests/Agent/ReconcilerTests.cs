@@ -3,6 +3,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using VNetMesh.Agent.Devices;
+using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Namespaces;
@@ -91,7 +92,7 @@ public sealed class ReconcilerTests
             .AddSingleton(_ => AgentDatabase.Open(Path.Combine(lab.Scratch, "state", "agent")))
             .AddSingleton<CountingFabric>().AddSingleton<IFabric>(provider => provider.GetRequiredService<CountingFabric>())
             .AddSingleton<HostAccess>().AddSingleton<ChangeJournal>().AddSingleton<GuestStore>().AddSingleton<GuestFeed>().AddSingleton<AgentMetrics>()
-            .AddSingleton<DeviceSet>().AddSingleton<HostAdapters>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
+            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
             .BuildServiceProvider();
         Reconciler reconciler = services.GetRequiredService<Reconciler>();
         using var end = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);

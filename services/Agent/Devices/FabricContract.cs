@@ -8,6 +8,23 @@ namespace VNetMesh.Agent.Devices;
 public sealed record NetworkSpec(string Id, Ipv4Subnet? Subnet, bool IsSubnetAuto, Ipv4Address? HostAddress, bool IsNat, uint Mtu, ulong Revision)
 {
     public string Name => "networks/" + Id;
+
+    public EgressMode Egress { get; init; }
+
+    /// <summary>A /64; null where the network has no IPv6 of ours.</summary>
+    public Ipv6Prefix? Ipv6Prefix { get; init; }
+}
+
+/// <summary>What leads out of a network by way of the host.</summary>
+public enum EgressMode
+{
+    None,
+
+    /// <summary>The host forwards, and puts its own address in the guests' place.</summary>
+    Snat,
+
+    /// <summary>The host forwards.</summary>
+    Routed,
 }
 
 public enum PortRole

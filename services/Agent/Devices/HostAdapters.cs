@@ -1,3 +1,4 @@
+using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Namespaces;
 using VNetMesh.Agent.Netlink;
@@ -9,9 +10,12 @@ namespace VNetMesh.Agent.Devices;
 /// The host's own adapters: on every network where the host has an address, a TAP called like the network, with that
 /// address, in the agent's own namespace.
 /// </summary>
-public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet devices, IFabric fabric, ILogger<HostAdapters> logger)
+public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet devices, IFabric fabric, EgressKeeper egress, ILogger<HostAdapters> logger)
 {
     private const int MaxSubnetAttempts = 160;
+
+    /// <summary>The host adapter's link-local address wherever it has IPv6 of ours; dhcp knows it too.</summary>
+    private const string RouterAddress = "fe80::1";
     private readonly Dictionary<string, string> _conditions = new(StringComparer.Ordinal);
     private readonly Dictionary<string, NetworkSpec> _chosen = new(StringComparer.Ordinal);
 
@@ -46,6 +50,8 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
         _chosen.Remove(owner);
         foreach ((long id, _) in journal.Of<AddressChange>(owner).Reverse().ToList())
             journal.Undo(id);
+        foreach ((long id, _) in journal.Of<Ipv6AddressChange>(owner).Reverse().ToList())
+            journal.Undo(id);
         devices.Drop(owner, undo: true);
         _conditions.Remove(owner);
     }
@@ -61,8 +67,10 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
     {
         var port = new PortSpec(network.Id, PortSpec.HostAdapterId, PortRole.Host, MacAddresses.ForPort(PortSpec.NameOf(network.Id, PortSpec.HostAdapterId)));
         PortDevice device = devices.Ensure(network.Name, port, null, network.Id, network.Mtu);
-        AdapterIsolation.Apply(device.Link.Interface);
+        if (!egress.IsOpen(network))
+            AdapterIsolation.Apply(device.Link.Interface);
         await AddressAsync(network, device, cancellation);
+        AddressIpv6(network, device);
         await devices.ConnectAsync(device, cancellation);
     }
 
@@ -85,6 +93,27 @@ public sealed partial class HostAdapters(ChangeJournal journal, DeviceSet device
         network = await AvoidConflictAsync(network, cancellation);
         AddressChange made = journal.Perform(new AddressChange(network.Name, HostNamespaces.OwnIdentity(), device.Link.Interface, device.Link.Index, network.HostAddress!.Value.ToString(), network.Subnet!.Value.PrefixLength));
         LogAddressed(device.Link.Interface, $"{made.Address}/{made.PrefixLength}");
+    }
+
+    /// <summary>::1 of the prefix, and the link-local address that dhcp's advertisements name as the router's.</summary>
+    private void AddressIpv6(NetworkSpec network, PortDevice device)
+    {
+        (string Address, int PrefixLength)[] wanted = network.Ipv6Prefix is { } prefix ? [(prefix.Host(1).ToString(), prefix.Length), (RouterAddress, 64)] : [];
+        List<(long Id, Ipv6AddressChange Change)> known = [.. journal.Of<Ipv6AddressChange>(network.Name)];
+        if (known.Count == 0 && wanted.Length == 0)
+            return;
+        HashSet<(string, int)> present = [.. device.Ipv6Addresses().Select(info => (info.Address.ToString(), info.PrefixLength))];
+        foreach ((long id, Ipv6AddressChange change) in known)
+        {
+            if (!wanted.Contains((change.Address, change.PrefixLength)) || change.Index != device.Link.Index || !present.Contains((change.Address, change.PrefixLength)))
+                journal.Undo(id);
+        }
+        HashSet<(string, int)> kept = [.. journal.Of<Ipv6AddressChange>(network.Name).Select(entry => (entry.Change.Address, entry.Change.PrefixLength))];
+        foreach ((string address, int length) in wanted.Where(address => !kept.Contains(address)))
+        {
+            journal.Perform(new Ipv6AddressChange(network.Name, HostNamespaces.OwnIdentity(), device.Link.Interface, device.Link.Index, address, length));
+            LogAddressed(device.Link.Interface, $"{address}/{length}");
+        }
     }
 
     /// <summary>A network whose subnet the host routes elsewhere gets the next one that it does not, where VNetMesh may choose.</summary>

@@ -45,6 +45,8 @@ public sealed class PortDevice : IDisposable
 
     public IReadOnlyList<AddressInfo> Addresses() => _netlink.ListAddresses(Link.Index);
 
+    public IReadOnlyList<Ipv6AddressInfo> Ipv6Addresses() => _netlink.ListIpv6Addresses(Link.Index);
+
     /// <summary>Brings MTU and state in line. A guest may lower its MTU, so it is set only when the network's changes.</summary>
     public void Configure(LinkInfo link, uint mtu)
     {

@@ -10,6 +10,7 @@ public enum ChangeKind
     Sysctl = 4,
     File = 5,
     Process = 6,
+    Firewall = 10,
 }
 
 /// <summary>
@@ -19,6 +20,10 @@ public enum ChangeKind
 /// <param name="Owner">"networks/vmnet8", "guests/web1" or "agent".</param>
 [JsonDerivedType(typeof(LinkChange), "link")]
 [JsonDerivedType(typeof(AddressChange), "address")]
+[JsonDerivedType(typeof(Ipv6AddressChange), "ipv6-address")]
+[JsonDerivedType(typeof(ForwardingChange), "forwarding")]
+[JsonDerivedType(typeof(Ipv6ForwardingChange), "ipv6-forwarding")]
+[JsonDerivedType(typeof(NftTableChange), "nft-table")]
 [JsonDerivedType(typeof(NetnsChange), "netns")]
 [JsonDerivedType(typeof(SysctlChange), "sysctl")]
 [JsonDerivedType(typeof(FileChange), "file")]

@@ -10,7 +10,11 @@ public static class Command
 
     /// <returns>What it wrote to its standard output.</returns>
     /// <exception cref="CommandException">It is not there, failed, or took more than 10 s.</exception>
-    public static string Run(string program, params ReadOnlySpan<string> arguments)
+    public static string Run(string program, params ReadOnlySpan<string> arguments) => RunWithInput(program, "", arguments);
+
+    /// <param name="input">What it reads from its standard input.</param>
+    /// <exception cref="CommandException">It is not there, failed, or took more than 10 s.</exception>
+    public static string RunWithInput(string program, string input, params ReadOnlySpan<string> arguments)
     {
         var start = new ProcessStartInfo(program) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
         foreach (string argument in arguments)
@@ -19,8 +23,9 @@ public static class Command
         try
         {
             using Process process = Process.Start(start)!;
-            process.StandardInput.Close();
             Task<string> output = process.StandardOutput.ReadToEndAsync(), error = process.StandardError.ReadToEndAsync();
+            process.StandardInput.Write(input);
+            process.StandardInput.Close();
             if (!process.WaitForExit(Limit))
             {
                 process.Kill();

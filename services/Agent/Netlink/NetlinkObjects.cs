@@ -76,6 +76,33 @@ public sealed record AddressInfo(int LinkIndex, Ipv4Address Address, int PrefixL
     public override string ToString() => $"{Address}/{PrefixLength}";
 }
 
+/// <summary>An IPv6 address on an interface.</summary>
+/// <param name="IsGlobal">Of global scope, which unique local addresses have as well.</param>
+public sealed record Ipv6AddressInfo(int LinkIndex, Ipv6Address Address, int PrefixLength, bool IsGlobal)
+{
+    internal static Ipv6AddressInfo? Parse(in NetlinkMessage message)
+    {
+        if (message.Type != LinuxRtnetlink.RTM_NEWADDR || message.Payload.Length < LinuxRtnetlink.IfAddrLength
+            || message.Payload[0] != SysSocket.AF_INET6 || message.Payload[1] > 128)
+            return null;
+        Ipv6Address? local = null, address = null;
+        foreach (NetlinkAttribute attribute in message.Attributes(LinuxRtnetlink.IfAddrLength))
+        {
+            if (attribute.Value.Length != Ipv6Address.Length)
+                continue;
+            if (attribute.Type == LinuxRtnetlink.IFA_LOCAL)
+                local = Ipv6Address.Read(attribute.Value);
+            else if (attribute.Type == LinuxRtnetlink.IFA_ADDRESS)
+                address = Ipv6Address.Read(attribute.Value);
+        }
+        return (local ?? address) is { } found
+            ? new Ipv6AddressInfo(MemoryMarshal.Read<int>(message.Payload[4..]), found, message.Payload[1], message.Payload[3] == LinuxRtnetlink.RT_SCOPE_UNIVERSE)
+            : null;
+    }
+
+    public override string ToString() => $"{Address}/{PrefixLength}";
+}
+
 /// <summary>An IPv4 route.</summary>
 /// <param name="LinkIndex">Zero where it leads to no interface (blackhole), or to several.</param>
 /// <param name="Type">RTN_….</param>

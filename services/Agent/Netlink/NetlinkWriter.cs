@@ -51,6 +51,14 @@ public sealed class NetlinkWriter
         return Attribute(type, octets);
     }
 
+    /// <summary>An IPv6 address, in network order.</summary>
+    public NetlinkWriter Attribute(ushort type, Packets.Ipv6Address address)
+    {
+        Span<byte> octets = stackalloc byte[Packets.Ipv6Address.Length];
+        address.Write(octets);
+        return Attribute(type, octets);
+    }
+
     /// <summary>The whole message, valid until this object is used again.</summary>
     public ReadOnlySpan<byte> Finish(uint sequence)
     {
@@ -76,6 +84,15 @@ public sealed class NetlinkWriter
         header[0] = SysSocket.AF_INET;
         header[1] = prefixLength;
         MemoryMarshal.Write(header.AsSpan(4), index);
+        return header;
+    }
+
+    /// <summary>struct ifaddrmsg of an IPv6 address.</summary>
+    public static byte[] Ipv6Address(int index, byte prefixLength, byte flags = 0)
+    {
+        byte[] header = Address(index, prefixLength);
+        header[0] = SysSocket.AF_INET6;
+        header[2] = flags;
         return header;
     }
 

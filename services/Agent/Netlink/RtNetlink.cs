@@ -80,6 +80,20 @@ public sealed unsafe class RtNetlink : IDisposable
         Change(new NetlinkWriter(LinuxRtnetlink.RTM_DELADDR, LinuxNetlink.NLM_F_ACK, NetlinkWriter.Address(index, (byte)prefixLength))
             .Attribute(LinuxRtnetlink.IFA_LOCAL, address).Attribute(LinuxRtnetlink.IFA_ADDRESS, address), $"remove address {address}/{prefixLength}");
 
+    /// <summary>IPv6 addresses of a link; of all links for index 0.</summary>
+    public List<Ipv6AddressInfo> ListIpv6Addresses(int index = 0) =>
+        [.. Dump(LinuxRtnetlink.RTM_GETADDR, NetlinkWriter.Ipv6Address(0, 0), Ipv6AddressInfo.Parse).Where(address => index == 0 || address.LinkIndex == index)];
+
+    /// <summary>Without duplicate address detection: nobody on the link has a better right to it.</summary>
+    /// <exception cref="NetlinkException">EEXIST where the link has it already; EACCES where IPv6 is disabled on it.</exception>
+    public void AddIpv6Address(int index, Ipv6Address address, int prefixLength) =>
+        Change(new NetlinkWriter(LinuxRtnetlink.RTM_NEWADDR, LinuxNetlink.NLM_F_ACK | LinuxNetlink.NLM_F_CREATE | LinuxNetlink.NLM_F_EXCL, NetlinkWriter.Ipv6Address(index, (byte)prefixLength, LinuxRtnetlink.IFA_F_NODAD))
+            .Attribute(LinuxRtnetlink.IFA_LOCAL, address).Attribute(LinuxRtnetlink.IFA_ADDRESS, address), $"add address {address}/{prefixLength}");
+
+    public void RemoveIpv6Address(int index, Ipv6Address address, int prefixLength) =>
+        Change(new NetlinkWriter(LinuxRtnetlink.RTM_DELADDR, LinuxNetlink.NLM_F_ACK, NetlinkWriter.Ipv6Address(index, (byte)prefixLength))
+            .Attribute(LinuxRtnetlink.IFA_LOCAL, address).Attribute(LinuxRtnetlink.IFA_ADDRESS, address), $"remove address {address}/{prefixLength}");
+
     /// <summary>IPv4 routes of all tables.</summary>
     public List<RouteInfo> ListRoutes() => Dump(LinuxRtnetlink.RTM_GETROUTE, NetlinkWriter.Route(), RouteInfo.Parse);
 

@@ -67,6 +67,9 @@ public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed, IHostApplica
     public override async Task<ListHostChangesResponse> ListHostChanges(ListHostChangesRequest request, ServerCallContext context) =>
         new() { Changes = { (await reconciler.ListChangesAsync(context.CancellationToken)).Select(Mapping.ToProto) } };
 
+    public override async Task<ListEgressResponse> ListEgress(ListEgressRequest request, ServerCallContext context) =>
+        new() { Egresses = { (await reconciler.ListEgressAsync(context.CancellationToken)).Select(Mapping.ToProto) } };
+
     public override async Task<ReleaseAllResponse> ReleaseAll(ReleaseAllRequest request, ServerCallContext context)
     {
         (int undone, IReadOnlyList<string> failures) = await reconciler.ReleaseAllAsync(context.CancellationToken);

@@ -1,5 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Hosting;
@@ -72,6 +73,16 @@ internal static class Mapping
         result.Ipv4Addresses.AddRange(device.Addresses);
         return result;
     }
+
+    public static V1.Egress ToProto(EgressStatus status) => new()
+    {
+        Network = status.Network,
+        Revision = status.Revision,
+        Active = status.IsActive,
+        Interfaces = { status.Interfaces },
+        Routes = { status.Routes },
+        Conditions = { status.Conditions },
+    };
 
     public static V1.HostChange ToProto(JournalEntry entry) => new()
     {

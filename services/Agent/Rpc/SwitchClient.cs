@@ -96,7 +96,16 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
             hasAdapter && Ipv4Address.TryParse(network.Ipv4HostAddress, out Ipv4Address address) ? address : null,
             network.Kind == NetworkKind.Nat,
             network.Mtu,
-            network.Revision);
+            network.Revision)
+        {
+            Egress = network.Egress switch
+            {
+                NetworkEgress.Snat => EgressMode.Snat,
+                NetworkEgress.Routed => EgressMode.Routed,
+                _ => EgressMode.None,
+            },
+            Ipv6Prefix = Ipv6Prefix.TryParse(network.Ipv6Prefix, out Ipv6Prefix prefix) ? prefix : null,
+        };
     }
 
     private static async Task<T> AskAsync<T>(Func<AsyncUnaryCall<T>> call)

@@ -13,9 +13,7 @@ internal static class NetworkCommands
     public static Command Create(Services services, Output output) => new("network", "The networks of the virtual switch")
     {
         Verbs.List("ls", "List the networks", output, cancellation => AllAsync(services, cancellation), all => WriteTable(output, all)),
-        Verbs.Show("Show one network in full", new Argument<string>("network"), output,
-            async (name, cancellation) => (await services.Networks.GetNetworkAsync(new GetNetworkRequest { Name = Names.Network(name) }, deadline: Services.Soon, cancellationToken: cancellation)).Network,
-            network => WriteFields(output, network)),
+        Show(services, output),
         CreateOne(services, output),
         Update(services, output),
         Remove(services),
@@ -55,7 +53,18 @@ internal static class NetworkCommands
 
     private static string KindName(NetworkKind kind) => kind == NetworkKind.Nat ? "nat" : Units.Name(kind);
 
-    private static void WriteFields(Output output, Network network)
+    private static Command Show(Services services, Output output)
+    {
+        Egress? egress = null;
+        return Verbs.Show("Show one network in full", new Argument<string>("network"), output, async (name, cancellation) =>
+        {
+            GetNetworkResponse response = await services.Networks.GetNetworkAsync(new GetNetworkRequest { Name = Names.Network(name) }, deadline: Services.Soon, cancellationToken: cancellation);
+            egress = await EgressFields.FindAsync(services, response.Network, cancellation);
+            return response.Network;
+        }, network => WriteFields(output, network, egress));
+    }
+
+    private static void WriteFields(Output output, Network network, Egress? egress)
     {
         Dhcpv4Settings? dhcp = network.Dhcpv4 is { Enabled: true } ? network.Dhcpv4 : null;
         output.WriteFields(
@@ -65,6 +74,8 @@ internal static class NetworkCommands
             ("subnet", network.Ipv4Subnet + (network.Ipv4SubnetAuto ? " (chosen by VNetMesh)" : "")),
             ("host address", network.Ipv4HostAddress),
             ("gateway", network.Ipv4Gateway),
+            ("ipv6 prefix", network.Ipv6Prefix),
+            .. EgressFields.Of(network, egress),
             ("mtu", network.Mtu.ToString(CultureInfo.InvariantCulture)),
             ("dhcp", dhcp is null ? "off" : $"{Range(dhcp)}, server {dhcp.ServerAddress}"),
             ("lease", dhcp is null ? "" : $"{Units.Time(dhcp.DefaultLease)}, at most {Units.Time(dhcp.MaxLease)}"),
@@ -77,7 +88,7 @@ internal static class NetworkCommands
             ("sent", $"{Units.Count(network.Counters?.TxFrames ?? 0)} frames, {Units.Bytes(network.Counters?.TxBytes ?? 0)}"),
             ("drops", network.Counters is null ? "" : Units.Drops(network.Counters.Drops)),
             ("revision", Units.Count(network.Revision)),
-            .. network.Conditions.Select(condition => ("condition", condition)),
+            .. network.Conditions.Concat(egress?.Conditions ?? []).Select(condition => ("condition", condition)),
         ]);
     }
 
@@ -92,7 +103,7 @@ internal static class NetworkCommands
             var network = new Network();
             settings.Apply(parsed, network);
             CreateNetworkResponse response = await services.Networks.CreateNetworkAsync(new CreateNetworkRequest { NetworkId = parsed.GetRequiredValue(id), Network = network }, deadline: Services.Soon, cancellationToken: cancellation);
-            WriteFields(output, response.Network);
+            WriteFields(output, response.Network, await EgressFields.AwaitAsync(services, response.Network, cancellation));
             return ExitCode.Ok;
         });
         return command;
@@ -111,7 +122,7 @@ internal static class NetworkCommands
             if (paths.Count == 0)
                 throw new CliException(ExitCode.Usage, "nothing to change was given; see: vnet network update --help");
             UpdateNetworkResponse response = await services.Networks.UpdateNetworkAsync(new UpdateNetworkRequest { Network = network, UpdateMask = new FieldMask { Paths = { paths } } }, deadline: Services.Soon, cancellationToken: cancellation);
-            WriteFields(output, response.Network);
+            WriteFields(output, response.Network, await EgressFields.AwaitAsync(services, response.Network, cancellation));
             return ExitCode.Ok;
         });
         return command;
@@ -121,12 +132,14 @@ internal static class NetworkCommands
     {
         var command = new Command("rm", "Remove a network");
         var name = new Argument<string>("network");
-        var force = new Option<bool>("--force") { Description = "Even while guests are on it" };
+        var force = new Option<bool>("--force") { Description = "Even while guests are on it: they are removed as well" };
         command.Add(name);
         command.Add(force);
         command.SetAction(async (parsed, cancellation) =>
         {
-            await services.Networks.DeleteNetworkAsync(new DeleteNetworkRequest { Name = Names.Network(parsed.GetRequiredValue(name)), Force = parsed.GetValue(force) }, deadline: Services.Soon, cancellationToken: cancellation);
+            string network = Names.Network(parsed.GetRequiredValue(name));
+            await GuestsOnNetworks.MakeWayAsync(services, network, parsed.GetValue(force), cancellation);
+            await services.Networks.DeleteNetworkAsync(new DeleteNetworkRequest { Name = network, Force = parsed.GetValue(force) }, deadline: Services.Soon, cancellationToken: cancellation);
             return ExitCode.Ok;
         });
         return command;

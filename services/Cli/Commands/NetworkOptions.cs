@@ -16,6 +16,13 @@ internal sealed class NetworkOptions
         ["isolated"] = NetworkKind.Isolated,
     };
 
+    private static readonly Dictionary<string, NetworkEgress> Egresses = new()
+    {
+        ["none"] = NetworkEgress.None,
+        ["snat"] = NetworkEgress.Snat,
+        ["routed"] = NetworkEgress.Routed,
+    };
+
     private readonly List<(Option Option, string Path, Action<ParseResult, Network> Apply)> _settings = [];
 
     public NetworkOptions(Command command, bool withKind)
@@ -29,6 +36,10 @@ internal sealed class NetworkOptions
         Text("--subnet", "IPv4 subnet, e.g. 10.44.0.0/24; by default the first free /24", "ipv4_subnet", (network, value) => network.Ipv4Subnet = value);
         Text("--host-address", "The host's own address on it", "ipv4_host_address", (network, value) => network.Ipv4HostAddress = value);
         Text("--gateway", "Where nat answers", "ipv4_gateway", (network, value) => network.Ipv4Gateway = value);
+        var egress = new Option<string>("--egress") { Description = "What leads out of a host-only network: none, snat or routed" };
+        egress.AcceptOnlyFromAmong([.. Egresses.Keys]);
+        Add(egress, "egress", (parsed, network) => network.Egress = Egresses[parsed.GetRequiredValue(egress)]);
+        Text("--ipv6-prefix", "IPv6 prefix, a /64; auto makes one up, an empty text takes it away", "ipv6_prefix", (network, value) => network.Ipv6Prefix = value);
         Number("--mtu", "Largest IP packet, 576 to 65535", "mtu", (network, value) => network.Mtu = value);
         Text("--dhcp-start", "First address that DHCP gives out", "dhcpv4.range_start", (network, value) => Dhcp(network).RangeStart = value);
         Text("--dhcp-end", "Last address that DHCP gives out", "dhcpv4.range_end", (network, value) => Dhcp(network).RangeEnd = value);

@@ -32,6 +32,9 @@ public static class LinuxRtnetlink
     public const ushort IFA_LOCAL = 2;
     public const ushort IFA_BROADCAST = 4;
 
+    /// <summary>No duplicate address detection: the address is usable at once.</summary>
+    public const byte IFA_F_NODAD = 2;
+
     public const ushort RTA_DST = 1;
     public const ushort RTA_OIF = 4;
     public const ushort RTA_TABLE = 15;
@@ -42,6 +45,7 @@ public static class LinuxRtnetlink
     public const byte RTN_UNREACHABLE = 7;
     public const byte RTN_PROHIBIT = 8;
     public const byte RT_SCOPE_UNIVERSE = 0;
+    public const byte RT_SCOPE_LINK = 253;
 
     public const uint IFF_UP = 1;
     public const uint IFF_LOWER_UP = 0x10000;

@@ -28,6 +28,8 @@ public static class Declarations
         ["ipv4_subnet"] = (draft, value) => draft with { Subnet = Text(value) },
         ["ipv4_host_address"] = (draft, value) => draft with { HostAddress = Text(value) },
         ["ipv4_gateway"] = (draft, value) => draft with { Gateway = Text(value) },
+        ["egress"] = (draft, value) => draft with { Egress = Egress(value) },
+        ["ipv6_prefix"] = (draft, value) => Text(value) == NetworkPlanner.AutoPrefix && !string.IsNullOrEmpty(draft.Ipv6Prefix) ? draft : draft with { Ipv6Prefix = Text(value) },
         ["mtu"] = (draft, value) => draft with { Mtu = Number(value) },
         ["mac_ageing"] = (draft, value) => draft with { MacAgeing = Time(value) },
         ["max_macs"] = (draft, value) => draft with { MaxMacs = Number(value) },
@@ -132,6 +134,14 @@ public static class Declarations
         "nat" => NetworkKind.Nat,
         "isolated" => NetworkKind.Isolated,
         string other => throw Bad(node, $"'{other}' is not a kind: bridged, host-only, nat or isolated"),
+    };
+
+    private static NetworkEgress Egress(YamlNode node) => Text(node) switch
+    {
+        "none" => NetworkEgress.None,
+        "snat" => NetworkEgress.Snat,
+        "routed" => NetworkEgress.Routed,
+        string other => throw Bad(node, $"'{other}' is not an egress: none, snat or routed"),
     };
 
     /// <summary>A number of seconds, or a number with s, m, h or d.</summary>

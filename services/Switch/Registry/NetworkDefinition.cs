@@ -12,6 +12,15 @@ public enum NetworkKind
     Isolated = 4,
 }
 
+/// <summary>What leads out of a host-only network by way of the host. The numbers are those of the stored form.</summary>
+public enum NetworkEgress
+{
+    Unspecified = 0,
+    None = 1,
+    Snat = 2,
+    Routed = 3,
+}
+
 /// <summary>A network as it is: complete, and accepted by <see cref="NetworkPlanner"/>.</summary>
 public sealed record NetworkDefinition
 {
@@ -29,6 +38,12 @@ public sealed record NetworkDefinition
 
     /// <summary>NAT networks only.</summary>
     public Ipv4Address? Gateway { get; init; }
+
+    /// <summary>None but on host-only networks.</summary>
+    public NetworkEgress Egress { get; init; } = NetworkEgress.None;
+
+    /// <summary>A /64; absent where the network has no IPv6 of ours.</summary>
+    public Ipv6Prefix? Ipv6Prefix { get; init; }
 
     /// <summary>576 to 65535.</summary>
     public required int Mtu { get; init; }
@@ -93,6 +108,11 @@ public sealed record NetworkDraft
 
     public string? Gateway { get; init; }
 
+    public NetworkEgress Egress { get; init; }
+
+    /// <summary>A prefix, or <see cref="NetworkPlanner.AutoPrefix"/>.</summary>
+    public string? Ipv6Prefix { get; init; }
+
     /// <summary>0: filled in.</summary>
     public long Mtu { get; init; }
 
@@ -117,6 +137,8 @@ public sealed record NetworkDraft
         SubnetAuto = network.SubnetAuto,
         HostAddress = network.HostAddress?.ToString(),
         Gateway = network.Gateway?.ToString(),
+        Egress = network.Egress,
+        Ipv6Prefix = network.Ipv6Prefix?.ToString(),
         Mtu = network.Mtu,
         Dhcp = DhcpDraft.From(network.Dhcp),
         MacAgeing = network.MacAgeing,

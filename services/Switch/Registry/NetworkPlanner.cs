@@ -14,6 +14,9 @@ public static partial class NetworkPlanner
     public const int DefaultMaxMacs = 8192;
     public const int DefaultMaxMacsPerPort = 256;
 
+    /// <summary>Stands for a prefix to be made up.</summary>
+    public const string AutoPrefix = "auto";
+
     /// <summary>IEEE 802.1Q-2022, table 8-6.</summary>
     public static readonly TimeSpan DefaultAgeing = TimeSpan.FromSeconds(300);
     public static readonly TimeSpan DefaultLease = TimeSpan.FromMinutes(30);
@@ -37,11 +40,13 @@ public static partial class NetworkPlanner
         Ipv4Subnet? subnet = chosen ? ChooseSubnet(others, subnetAfter) : ReadSubnet(draft);
         CheckOverlap(draft.Id, subnet, others);
         int mtu = InRange(draft.Mtu == 0 ? DefaultMtu : draft.Mtu, 576, 65535, "MTU_OUT_OF_RANGE", "the MTU");
+        Ipv6Prefix? prefix = Ipv6PrefixPlanner.Complete(draft, others);
         TimeSpan ageing = draft.MacAgeing ?? DefaultAgeing;
         if (ageing < TimeSpan.FromSeconds(10) || ageing > TimeSpan.FromSeconds(1_000_000))
             throw Refuse.Invalid("AGEING_OUT_OF_RANGE", "mac_ageing must be 10 s to 1,000,000 s", ("field", "mac_ageing"));
         return Addresses(draft, subnet) with
         {
+            Ipv6Prefix = prefix,
             SubnetAuto = chosen || (draft.SubnetAuto && subnet is not null),
             Mtu = mtu,
             MacAgeing = ageing,
@@ -60,9 +65,10 @@ public static partial class NetworkPlanner
         Ipv4Subnet? subnet = Ipv4Subnet.TryParse(draft.Subnet, out Ipv4Subnet parsed) ? parsed : null;
         string? Keep(string path, string? text) =>
             kept.Contains(path) || (subnet is { } inside && Ipv4Address.TryParse(text, out Ipv4Address address) && inside.ContainsHost(address)) ? text : null;
-        // The gateway stands in these lists as the default; what a user put there may lie anywhere.
+        // The router stands in these lists as the default; what a user put there may lie anywhere.
+        string? router = RouterOf(current.Gateway, current.Egress, current.HostAddress)?.ToString();
         IReadOnlyList<string>? KeepAll(string path, IReadOnlyList<string>? texts) =>
-            !kept.Contains(path) && texts is [var only] && only == current.Gateway?.ToString() ? null : texts;
+            !kept.Contains(path) && texts is [var only] && only == router ? null : texts;
         DhcpDraft dhcp = draft.Dhcp;
         string? start = Keep("dhcpv4.range_start", dhcp.RangeStart), end = Keep("dhcpv4.range_end", dhcp.RangeEnd);
         bool rangeFits = (start is null) == (end is null);
@@ -79,6 +85,19 @@ public static partial class NetworkPlanner
                 Routers = KeepAll("dhcpv4.routers", dhcp.Routers),
             },
         };
+    }
+
+    /// <summary>Who leads guests out: nat, or a host that forwards; null where nobody does.</summary>
+    private static Ipv4Address? RouterOf(Ipv4Address? gateway, NetworkEgress egress, Ipv4Address? host) =>
+        gateway ?? (egress is NetworkEgress.Snat or NetworkEgress.Routed ? host : null);
+
+    private static NetworkEgress ReadEgress(NetworkDraft draft)
+    {
+        if (draft.Egress is < NetworkEgress.Unspecified or > NetworkEgress.Routed)
+            throw Refuse.Invalid("EGRESS_INVALID", "the egress must be none, snat or routed", ("field", "egress"));
+        if (draft.Egress is NetworkEgress.Snat or NetworkEgress.Routed && draft.Kind != NetworkKind.HostOnly)
+            throw Refuse.Invalid("EGRESS_INVALID", "only a host-only network has an egress to set: a nat network leads out by its gateway, a bridged one by the LAN, an isolated one not at all", ("field", "egress"));
+        return draft.Egress == NetworkEgress.Unspecified ? NetworkEgress.None : draft.Egress;
     }
 
     private static bool HasSubnetOfOurs(NetworkKind kind) => kind is NetworkKind.HostOnly or NetworkKind.Nat;
@@ -131,7 +150,8 @@ public static partial class NetworkPlanner
         Ipv4Address? Default(bool wanted, Func<Ipv4Subnet, Ipv4Address> address) => wanted && subnet is { } known ? address(known) : null;
         Ipv4Address? host = ReadHost("ipv4_host_address", draft.HostAddress, subnet) ?? Default(HasSubnetOfOurs(draft.Kind), known => known.Network.Add(1));
         Ipv4Address? gateway = ReadHost("ipv4_gateway", draft.Gateway, subnet) ?? Default(draft.Kind == NetworkKind.Nat, known => known.Network.Add(2));
-        DhcpDefinition dhcp = Dhcp(draft, subnet, gateway);
+        NetworkEgress egress = ReadEgress(draft);
+        DhcpDefinition dhcp = Dhcp(draft, subnet, gateway, RouterOf(gateway, egress, host));
         CheckDistinct(("ipv4_host_address", host), ("ipv4_gateway", gateway), ("dhcpv4.server_address", dhcp.Enabled ? dhcp.ServerAddress : null));
         CheckRange(dhcp, subnet, ("ipv4_host_address", host), ("ipv4_gateway", gateway), ("dhcpv4.server_address", dhcp.ServerAddress));
         return new NetworkDefinition
@@ -141,6 +161,7 @@ public static partial class NetworkPlanner
             Subnet = subnet,
             HostAddress = host,
             Gateway = gateway,
+            Egress = egress,
             Dhcp = dhcp,
             IsolatePorts = draft.IsolatePorts,
             Mtu = DefaultMtu,
@@ -150,7 +171,7 @@ public static partial class NetworkPlanner
         };
     }
 
-    private static DhcpDefinition Dhcp(NetworkDraft draft, Ipv4Subnet? subnet, Ipv4Address? gateway)
+    private static DhcpDefinition Dhcp(NetworkDraft draft, Ipv4Subnet? subnet, Ipv4Address? gateway, Ipv4Address? leadsOut)
     {
         DhcpDraft dhcp = draft.Dhcp;
         bool enabled = dhcp.Enabled ?? HasSubnetOfOurs(draft.Kind);
@@ -173,7 +194,7 @@ public static partial class NetworkPlanner
             MaxLease = maximum,
             Domain = dhcp.Domain ?? "",
             DnsServers = ReadList("dhcpv4.dns_servers", dhcp.DnsServers) ?? (gateway is { } dns ? [dns] : []),
-            Routers = ReadList("dhcpv4.routers", dhcp.Routers) ?? (gateway is { } router ? [router] : []),
+            Routers = ReadList("dhcpv4.routers", dhcp.Routers) ?? (leadsOut is { } router ? [router] : []),
         };
     }
 

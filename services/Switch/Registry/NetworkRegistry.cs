@@ -101,16 +101,16 @@ public sealed partial class NetworkRegistry : IDisposable
         }
     }
 
-    /// <param name="guestPorts">Says how many guests' ports are on it; asked under <see cref="Gate"/>.</param>
+    /// <param name="guestPorts">Gives the ids of the guests' ports on it; asked under <see cref="Gate"/>.</param>
     /// <param name="force">Guests' ports do not stand in the way.</param>
     /// <exception cref="RegistryException">NETWORK_NOT_FOUND, NETWORK_IN_USE.</exception>
-    public void Delete(string name, bool force, Func<string, int> guestPorts)
+    public void Delete(string name, bool force, Func<string, IReadOnlyList<string>> guestPorts)
     {
         lock (Gate)
         {
             NetworkDefinition network = Get(name);
-            int guests = guestPorts(name);
-            if (guests > 0 && !force)
+            IReadOnlyList<string> guests = guestPorts(name);
+            if (guests.Count > 0 && !force)
                 throw Refuse.NetworkInUse(name, guests);
             _store.Delete(_revision + 1, network.Id);
             Put(ChangeKind.Deleted, network, null);

@@ -131,6 +131,8 @@ internal sealed record StoredNetwork
     public bool SubnetAuto { get; init; }
     public string? HostAddress { get; init; }
     public string? Gateway { get; init; }
+    public NetworkEgress Egress { get; init; } = NetworkEgress.None;
+    public string? Ipv6Prefix { get; init; }
     public int Mtu { get; init; }
     public double MacAgeingSeconds { get; init; }
     public int MaxMacs { get; init; }
@@ -155,6 +157,8 @@ internal sealed record StoredNetwork
         SubnetAuto = network.SubnetAuto,
         HostAddress = network.HostAddress?.ToString(),
         Gateway = network.Gateway?.ToString(),
+        Egress = network.Egress,
+        Ipv6Prefix = network.Ipv6Prefix?.ToString(),
         Mtu = network.Mtu,
         MacAgeingSeconds = network.MacAgeing.TotalSeconds,
         MaxMacs = network.MaxMacs,
@@ -181,6 +185,8 @@ internal sealed record StoredNetwork
         SubnetAuto = SubnetAuto,
         HostAddress = Address(HostAddress),
         Gateway = Address(Gateway),
+        Egress = Egress,
+        Ipv6Prefix = Ipv6Prefix is null ? null : Packets.Ipv6Prefix.Parse(Ipv6Prefix),
         Mtu = Mtu,
         MacAgeing = TimeSpan.FromSeconds(MacAgeingSeconds),
         MaxMacs = MaxMacs,

@@ -82,10 +82,11 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
             return _ports.TryGetValue(name, out PortEntry? entry) ? entry : throw Refuse.PortNotFound(name);
     }
 
-    public int GuestPortsOn(string network)
+    /// <summary>Ids of the guests' ports on a network.</summary>
+    public IReadOnlyList<string> GuestPortsOn(string network)
     {
         lock (_registry.Gate)
-            return _ports.Values.Count(entry => entry.Info.Network == network && entry.Info.Role == PortRole.Guest);
+            return [.. _ports.Values.Where(entry => entry.Info.Network == network && entry.Info.Role == PortRole.Guest).Select(entry => entry.Info.Id)];
     }
 
     /// <summary>Makes a port, or takes over the one of that name; its link stays until another is connected.</summary>

@@ -33,11 +33,19 @@ internal static class Refuse
     public static RegistryException NetworkExists(string name) =>
         new(RefusalKind.AlreadyExists, "NETWORK_EXISTS", $"{name} exists already; change it with an update, or choose another name", ("network", name));
 
-    public static RegistryException NetworkInUse(string name, int guests) =>
-        new(RefusalKind.Precondition, "NETWORK_IN_USE", $"{name} has {guests} guest port(s); remove the guests first, or force the deletion", ("network", name), ("guests", guests.ToString()));
+    /// <param name="guests">Ids of the guests' ports on it.</param>
+    public static RegistryException NetworkInUse(string name, IReadOnlyList<string> guests)
+    {
+        const int Named = 5;
+        string listed = string.Join(", ", guests.Take(Named)) + (guests.Count > Named ? $" and {guests.Count - Named} more" : "");
+        return new(RefusalKind.Precondition, "NETWORK_IN_USE", $"{name} has {guests.Count} guest port(s): {listed}; remove the guests first, or force the deletion", ("network", name), ("guests", guests.Count.ToString()));
+    }
 
     public static RegistryException SubnetOverlaps(string subnet, string other, string otherSubnet) =>
         new(RefusalKind.Precondition, "SUBNET_OVERLAPS", $"{subnet} overlaps {otherSubnet} of {other}; choose another, or leave it empty to get a free one", ("subnet", subnet), ("network", other));
+
+    public static RegistryException Ipv6PrefixOverlaps(string prefix, string other) =>
+        new(RefusalKind.Precondition, "IPV6_PREFIX_OVERLAPS", $"{prefix} is the prefix of {other} already; choose another, or 'auto' to get one made up", ("prefix", prefix), ("network", other));
 
     public static RegistryException TooManyNetworks(int limit) =>
         new(RefusalKind.Exhausted, "TOO_MANY_NETWORKS", $"there are {limit} networks already, which is the limit; delete one first");

@@ -2,6 +2,7 @@ using Google.Protobuf.WellKnownTypes;
 using VNetMesh.Switch.Forwarding;
 using VNetMesh.Switch.Registry;
 using VNetMesh.V1;
+using NetworkEgress = VNetMesh.Switch.Registry.NetworkEgress;
 using NetworkKind = VNetMesh.Switch.Registry.NetworkKind;
 using V1Counters = VNetMesh.V1.TrafficCounters;
 
@@ -20,6 +21,8 @@ internal static class NetworkMessages
             Ipv4SubnetAuto = network.SubnetAuto,
             Ipv4HostAddress = network.HostAddress?.ToString() ?? "",
             Ipv4Gateway = network.Gateway?.ToString() ?? "",
+            Egress = (V1.NetworkEgress)network.Egress,
+            Ipv6Prefix = network.Ipv6Prefix?.ToString() ?? "",
             Mtu = (uint)network.Mtu,
             Dhcpv4 = ToMessage(network.Dhcp),
             MacAgeing = Duration.FromTimeSpan(network.MacAgeing),
@@ -59,6 +62,8 @@ internal static class NetworkMessages
         Subnet = message.Ipv4Subnet,
         HostAddress = message.Ipv4HostAddress,
         Gateway = message.Ipv4Gateway,
+        Egress = (NetworkEgress)message.Egress,
+        Ipv6Prefix = message.Ipv6Prefix,
         Mtu = message.Mtu,
         Dhcp = message.Dhcpv4 is null ? new DhcpDraft() : ToDraft(message.Dhcpv4),
         MacAgeing = ToTimeSpan(message.MacAgeing),
@@ -78,6 +83,9 @@ internal static class NetworkMessages
             "ipv4_subnet_auto" => draft => draft with { SubnetAuto = message.Ipv4SubnetAuto },
             "ipv4_host_address" => draft => draft with { HostAddress = message.Ipv4HostAddress },
             "ipv4_gateway" => draft => draft with { Gateway = message.Ipv4Gateway },
+            "egress" => draft => draft with { Egress = (NetworkEgress)message.Egress },
+            // "auto" leaves the prefix that there is: an update made again changes nothing.
+            "ipv6_prefix" => draft => message.Ipv6Prefix == NetworkPlanner.AutoPrefix && !string.IsNullOrEmpty(draft.Ipv6Prefix) ? draft : draft with { Ipv6Prefix = message.Ipv6Prefix },
             "mtu" => draft => draft with { Mtu = message.Mtu },
             "dhcpv4" => draft => draft with { Dhcp = message.Dhcpv4 is null ? new DhcpDraft() : ToDraft(dhcp) },
             "dhcpv4.enabled" => draft => draft with { Dhcp = draft.Dhcp with { Enabled = dhcp.Enabled } },

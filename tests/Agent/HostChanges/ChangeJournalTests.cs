@@ -90,6 +90,9 @@ public sealed class ChangeJournalTests : IDisposable
             new AddressChange("networks/vmnet1", "net:[1]", "vmnet1", 3, "192.168.101.1", 24),
             new NetnsChange("guests/web1", "web1", "net:[2]"),
             new SysctlChange("agent", "net:[1]", "net.ipv4.ping_group_range", "1 0", "63108 63108"),
+            new Ipv6AddressChange("networks/vmnet1", "net:[1]", "vmnet1", 3, "fd00::1", 64),
+            new ForwardingChange("agent", "net:[1]", "net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.all.forwarding", "0"),
+            new NftTableChange("agent", "net:[1]", "vnetmesh-0", "table inet vnetmesh-0 {\n}\n", "keeps strangers out"),
         ];
         foreach (HostChange change in changes)
         {

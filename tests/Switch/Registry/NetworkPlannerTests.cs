@@ -7,7 +7,7 @@ public sealed class NetworkPlannerTests
 {
     private static readonly NetworkDraft Nat = new() { Id = "n", Kind = NetworkKind.Nat, Subnet = "10.1.0.0/24" };
 
-    private static readonly NetworkDefinition Other = NetworkPlanner.Complete(new NetworkDraft { Id = "other", Kind = NetworkKind.HostOnly, Subnet = "192.168.101.0/24" }, []);
+    private static readonly NetworkDefinition Other = NetworkPlanner.Complete(new NetworkDraft { Id = "other", Kind = NetworkKind.HostOnly, Subnet = "192.168.101.0/24", Ipv6Prefix = "fd00:0:0:7::/64" }, []);
 
     public static TheoryData<string, NetworkDraft> Refused() => new()
     {
@@ -53,6 +53,17 @@ public sealed class NetworkPlannerTests
         { "DHCP_LEASE_INVALID", Nat with { Dhcp = new DhcpDraft { MaxLease = TimeSpan.FromDays(366) } } },
         { "DHCP_LEASE_INVALID", Nat with { Dhcp = new DhcpDraft { DefaultLease = TimeSpan.FromHours(3), MaxLease = TimeSpan.FromHours(2) } } },
         { "DHCP_DOMAIN_INVALID", Nat with { Dhcp = new DhcpDraft { Domain = "a b" } } },
+        { "EGRESS_INVALID", Nat with { Egress = NetworkEgress.Snat } },
+        { "EGRESS_INVALID", Nat with { Egress = (NetworkEgress)4 } },
+        { "EGRESS_INVALID", new NetworkDraft { Id = "i", Kind = NetworkKind.Isolated, Egress = NetworkEgress.Routed } },
+        { "IPV6_PREFIX_INVALID", Nat with { Ipv6Prefix = "fd00::/48" } },
+        { "IPV6_PREFIX_INVALID", Nat with { Ipv6Prefix = "fd00::1/64" } },
+        { "IPV6_PREFIX_INVALID", Nat with { Ipv6Prefix = "fe80::/64" } },
+        { "IPV6_PREFIX_INVALID", Nat with { Ipv6Prefix = "ff02::/64" } },
+        { "IPV6_PREFIX_INVALID", Nat with { Ipv6Prefix = "::/64" } },
+        { "IPV6_PREFIX_INVALID", Nat with { Ipv6Prefix = "10.0.0.0/24" } },
+        { "IPV6_PREFIX_INVALID", new NetworkDraft { Id = "b", Kind = NetworkKind.Bridged, Ipv6Prefix = "auto" } },
+        { "IPV6_PREFIX_OVERLAPS", Nat with { Ipv6Prefix = "fd00:0:0:7::/64" } },
         { "MTU_OUT_OF_RANGE", Nat with { Mtu = 575 } },
         { "MTU_OUT_OF_RANGE", Nat with { Mtu = 65536 } },
         { "AGEING_OUT_OF_RANGE", Nat with { MacAgeing = TimeSpan.FromSeconds(9) } },
@@ -112,5 +123,28 @@ public sealed class NetworkPlannerTests
             Assert.Null(network.Dhcp.RangeStart);
             Assert.False(network.Dhcp.Enabled);
         }
+    }
+
+    [Fact]
+    public void A_network_with_an_egress_has_the_host_as_its_router_until_it_has_none()
+    {
+        var draft = new NetworkDraft { Id = "h", Kind = NetworkKind.HostOnly, Subnet = "10.1.0.0/24", Egress = NetworkEgress.Snat };
+        NetworkDefinition network = NetworkPlanner.Complete(draft, []);
+        Assert.Equal("10.1.0.1", Assert.Single(network.Dhcp.Routers).ToString());
+        Assert.Empty(network.Dhcp.DnsServers); // dhcp fills in the host's own
+        NetworkDraft closed = NetworkPlanner.Rebase(NetworkDraft.From(network) with { Egress = NetworkEgress.None }, network, new HashSet<string> { "egress" });
+        Assert.Empty(NetworkPlanner.Complete(closed, []).Dhcp.Routers);
+        NetworkDraft moved = NetworkPlanner.Rebase(NetworkDraft.From(network) with { Subnet = "10.2.0.0/24" }, network, new HashSet<string> { "ipv4_subnet" });
+        Assert.Equal("10.2.0.1", Assert.Single(NetworkPlanner.Complete(moved, []).Dhcp.Routers).ToString());
+    }
+
+    [Fact]
+    public void A_prefix_made_up_is_a_unique_local_one()
+    {
+        var draft = new NetworkDraft { Id = "h", Kind = NetworkKind.HostOnly, Subnet = "10.1.0.0/24", Ipv6Prefix = "auto" };
+        Ipv6Prefix one = NetworkPlanner.Complete(draft, []).Ipv6Prefix!.Value, other = NetworkPlanner.Complete(draft, []).Ipv6Prefix!.Value;
+        Assert.True(Ipv6Prefix.Parse("fd00::/8").Contains(one.Network), one.ToString());
+        Assert.Equal(64, one.Length);
+        Assert.NotEqual(one, other);
     }
 }

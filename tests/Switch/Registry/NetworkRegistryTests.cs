@@ -27,7 +27,7 @@ public sealed class NetworkRegistryTests : IDisposable
     {
         NetworkRegistry registry = Open();
         NetworkDefinition made = registry.Create(new NetworkDraft { Id = "lab", Kind = NetworkKind.HostOnly, MacAgeing = TimeSpan.FromSeconds(77), Dhcp = new DhcpDraft { Domain = "lab.example", DnsServers = ["10.0.0.53"] } });
-        registry.Delete("networks/vmnet0", force: false, _ => 0);
+        registry.Delete("networks/vmnet0", force: false, _ => []);
         NetworkDefinition changed = registry.Update("networks/vmnet1", 0, Set("mtu", "isolate_ports"), draft => draft with { Mtu = 9000, IsolatePorts = true });
 
         // What is on disk at this moment, without any closing: what a kill leaves behind.
@@ -48,7 +48,7 @@ public sealed class NetworkRegistryTests : IDisposable
         using (NetworkRegistry registry = Open())
         {
             foreach (string id in new[] { "vmnet0", "vmnet1", "vmnet8" })
-                registry.Delete("networks/" + id, force: false, _ => 0);
+                registry.Delete("networks/" + id, force: false, _ => []);
         }
         using NetworkRegistry again = Open();
         Assert.Empty(again.List());
@@ -61,13 +61,13 @@ public sealed class NetworkRegistryTests : IDisposable
         Assert.Equal("NETWORK_NOT_FOUND", Reason(() => registry.Get("networks/none")));
         Assert.Equal("NETWORK_NOT_FOUND", Reason(() => registry.Get("vmnet8")));
         Assert.Equal("NETWORK_EXISTS", Reason(() => registry.Create(new NetworkDraft { Id = "vmnet8", Kind = NetworkKind.Nat })));
-        Assert.Equal("NETWORK_IN_USE", Reason(() => registry.Delete("networks/vmnet8", force: false, _ => 2)));
+        Assert.Equal("NETWORK_IN_USE", Reason(() => registry.Delete("networks/vmnet8", force: false, _ => ["web1", "web2"])));
         Assert.Equal("KIND_IMMUTABLE", Reason(() => registry.Update("networks/vmnet8", 0, Set("kind"), draft => draft with { Kind = NetworkKind.HostOnly })));
         ulong revision = registry.Get("networks/vmnet8").Revision;
         Assert.Equal("REVISION_MISMATCH", Reason(() => registry.Update("networks/vmnet8", revision + 1, Set("mtu"), draft => draft with { Mtu = 1400 })));
         registry.Update("networks/vmnet8", revision, Set("mtu"), draft => draft with { Mtu = 1400 });
         Assert.Equal("REVISION_MISMATCH", Reason(() => registry.Update("networks/vmnet8", revision, Set("mtu"), draft => draft with { Mtu = 1300 })));
-        registry.Delete("networks/vmnet8", force: true, _ => 2);
+        registry.Delete("networks/vmnet8", force: true, _ => ["web1", "web2"]);
         for (int i = 0; i < NetworkPlanner.MaxNetworks - 2; i++)
             registry.Create(new NetworkDraft { Id = "n" + i, Kind = NetworkKind.Isolated });
         Assert.Equal("TOO_MANY_NETWORKS", Reason(() => registry.Create(new NetworkDraft { Id = "more", Kind = NetworkKind.Isolated })));
@@ -107,7 +107,7 @@ public sealed class NetworkRegistryTests : IDisposable
         Task<FeedBatch<NetworkDefinition>> waiting = registry.Feed.NextAsync(first.Revision, default);
         Assert.False(waiting.IsCompleted);
         registry.Create(new NetworkDraft { Id = "lab", Kind = NetworkKind.Isolated });
-        registry.Delete("networks/lab", false, _ => 0);
+        registry.Delete("networks/lab", false, _ => []);
         FeedBatch<NetworkDefinition> next = await waiting;
         FeedBatch<NetworkDefinition> both = await registry.Feed.NextAsync(first.Revision, default);
         Assert.Null(next.Snapshot);
