@@ -1,0 +1,75 @@
+using VNetMesh.Benchmarks.Load;
+using VNetMesh.Benchmarks.Results;
+using VNetMesh.Benchmarks.Systems;
+
+namespace VNetMesh.Benchmarks.Rows;
+
+/// <summary>
+/// A guest and the wan behind its host, beside pasta, slirp4netns and the host's own way to the wan over the bare veth. The guest connects,
+/// whichever way the payload goes.
+/// </summary>
+internal static class NatRows
+{
+    public const int JumboMtu = 65520;
+    public const string Group = "nat";
+    public const string BestPrefix = "nat-tcp-best-";
+
+    /// <summary>Two MTUs, two numbers of streams.</summary>
+    public const int CasesPerDirection = 4;
+
+    public static IEnumerable<Row> All()
+    {
+        foreach (int mtu in new[] { 1500, JumboMtu })
+        {
+            foreach (int streams in new[] { 1, 4 })
+            {
+                yield return Tcp(mtu, Direction.Out, streams);
+                yield return Tcp(mtu, Direction.In, streams);
+            }
+        }
+        yield return ShortConnections();
+        yield return KeptConnections();
+    }
+
+    /// <summary>The best of each system over MTUs and streams, for a direction.</summary>
+    public static IEnumerable<(Metric Metric, Func<Metric, bool> Of)> Best() => new[] { "out", "in" }.Select(way =>
+        (new Metric(BestPrefix + way, Group, $"TCP {(way == "out" ? "guest→wan" : "wan→guest")}, best case of each", "Gbit/s", true,
+            new Target(SystemNames.Pasta, 1.1), new Target(SystemNames.Slirp, 2)),
+        (Func<Metric, bool>)(metric => metric.Name.StartsWith("nat-tcp-", StringComparison.Ordinal) && metric.Name.Contains($"-{way}-", StringComparison.Ordinal))));
+
+    private static Row Tcp(int mtu, Direction direction, int streams)
+    {
+        string way = direction == Direction.Out ? "out" : "in";
+        string name = $"nat-tcp-{mtu}-{way}-{streams}";
+        string title = $"TCP {(direction == Direction.Out ? "guest→wan" : "wan→guest")}, {streams} stream{(streams == 1 ? "" : "s")}, MTU {mtu}";
+        Target[] targets = mtu == 1500 && streams == 1 ? [new Target(SystemNames.Veth, 0.45), new Target(SystemNames.Pasta, 5), new Target(SystemNames.Slirp, 5)] : [];
+        return new Row(name, SystemNames.Nats, [new Metric(name, Group, title, "Gbit/s", true, targets)], async (lab, system, settings, cancellation) =>
+        {
+            NatPath path = await lab.NatAsync(system, mtu);
+            return [(await Iperf.TcpAsync(path.Guest, path.Site.Wan, Site.WanAddress, streams, direction, settings.Seconds, cancellation)).GigabitsPerSecond];
+        });
+    }
+
+    private static Row ShortConnections() => new("nat-requests-close", SystemNames.Nats,
+        [new Metric("nat-requests-close", Group, "connect, request, close; 32 at a time", "1/s", true, new Target(SystemNames.Pasta, 2), new Target(SystemNames.Slirp, 2))],
+        async (lab, system, settings, cancellation) => [(await RequestsAsync(lab, system, close: true, settings, cancellation)).RequestsPerSecond]);
+
+    private static Row KeptConnections() => new("nat-requests-kept", SystemNames.Nats,
+        [
+            new Metric("nat-requests-kept", Group, "requests on 32 kept connections", "1/s", true, new Target(SystemNames.Pasta, 1.2), new Target(SystemNames.Slirp, 1.2)),
+            new Metric("nat-requests-kept-p50", Group, "  their latency, p50", "ms", false),
+            new Metric("nat-requests-kept-p99", Group, "  their latency, p99", "ms", false),
+        ],
+        async (lab, system, settings, cancellation) =>
+        {
+            WrkResult result = await RequestsAsync(lab, system, close: false, settings, cancellation);
+            return [result.RequestsPerSecond, result.P50, result.P99];
+        });
+
+    private static async Task<WrkResult> RequestsAsync(Lab lab, string system, bool close, RunSettings settings, CancellationToken cancellation)
+    {
+        NatPath path = await lab.NatAsync(system, 1500);
+        await path.Site.EnsureWebServerAsync(cancellation);
+        return await Wrk.RunAsync(path.Guest, $"http://{Site.WanAddress}:{Site.WebPort}/", close, settings.Seconds, cancellation);
+    }
+}

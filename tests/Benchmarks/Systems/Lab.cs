@@ -1,0 +1,156 @@
+using System.Globalization;
+using VNetMesh.Benchmarks.Running;
+
+namespace VNetMesh.Benchmarks.Systems;
+
+/// <summary>
+/// Everything that a run makes: namespaces, folders, systems under test. Each system is started when a row first asks for it, and stays
+/// until the end, so that rounds of the systems can follow each other without a start between them; while one is measured the others
+/// sleep. What cannot be started says the same to every row.
+/// </summary>
+public sealed class Lab : IAsyncDisposable
+{
+    private const string NamePrefix = "vnb-";
+    private static readonly string[] Folders = ["/run", "/var/tmp"];
+    private readonly string _prefix = NamePrefix + Environment.ProcessId.ToString(CultureInfo.InvariantCulture);
+    private readonly Dictionary<string, Task<object>> _started = [];
+    private readonly List<IAsyncDisposable> _made = [];
+    private readonly CancellationToken _cancellation;
+    private readonly string _pasta;
+
+    private Lab(string pasta, CancellationToken cancellation) => (_pasta, _cancellation) = (pasta, cancellation);
+
+    /// <summary>For files of the run.</summary>
+    public string Scratch => Directory.CreateDirectory("/var/tmp/" + _prefix + "-scratch").FullName;
+
+    /// <summary>TCP's, in every namespace; empty before the first was made.</summary>
+    public string CongestionControl { get; private set; } = "";
+
+    /// <summary>Takes away what dead runs left, and opens a new laboratory.</summary>
+    /// <param name="pasta">Program to run as pasta.</param>
+    /// <param name="cancellation">Ends whatever is under way.</param>
+    public static async Task<Lab> OpenAsync(string pasta, CancellationToken cancellation)
+    {
+        foreach (string dead in NamesInUse().Select(RunOf).OfType<string>().Distinct().Where(run => !Directory.Exists("/proc/" + run[NamePrefix.Length..])).ToList())
+            await RemoveAsync(dead);
+        return new Lab(pasta, cancellation);
+    }
+
+    public Task<VNetMeshInstance> VNetMeshAsync() => OnceAsync(SystemNames.VNetMesh, async () =>
+    {
+        VNetMeshInstance instance = await NewInstanceAsync("n");
+        await instance.UpAsync(_cancellation);
+        return instance;
+    });
+
+    /// <summary>One more VNetMesh, not yet up, for rows that need it to themselves. The caller takes it down when it can.</summary>
+    /// <param name="id">Short, and not used before.</param>
+    public async Task<VNetMeshInstance> NewInstanceAsync(string id)
+    {
+        Site site = await SiteAsync(id);
+        return Keep(new VNetMeshInstance($"{_prefix}-{id}", site));
+    }
+
+    /// <summary>Two guests on a switch, MTU 1500.</summary>
+    public Task<SwitchPath> SwitchAsync(string system) => OnceAsync("switch " + system, () => system switch
+    {
+        SystemNames.VNetMesh => VNetMeshSwitchAsync(),
+        SystemNames.Bridge => KernelBridge.StartAsync(SiteAsync("b"), _cancellation),
+        SystemNames.Vde => VdeSwitch.StartAsync(SiteAsync("d"), Scratch, Keep, _cancellation),
+        _ => throw new ArgumentOutOfRangeException(nameof(system), system, "not a switch"),
+    });
+
+    /// <summary>A guest behind the system.</summary>
+    /// <param name="system">One of <see cref="SystemNames.Nats"/>.</param>
+    /// <param name="mtu">Of the guest's device, 1500 or 65520. The bare veth path has the one of the wan.</param>
+    public Task<NatPath> NatAsync(string system, int mtu) => OnceAsync($"nat {system} {(system == SystemNames.Veth ? 0 : mtu)}", () => system switch
+    {
+        SystemNames.VNetMesh => VNetMeshNatAsync(mtu),
+        SystemNames.Veth => BareVethAsync(),
+        SystemNames.Pasta => Pasta.StartAsync(_pasta, SiteAsync($"p{mtu}"), mtu, Keep, _cancellation),
+        SystemNames.Slirp => Slirp.StartAsync(SiteAsync($"s{mtu}"), mtu, Keep, _cancellation),
+        _ => throw new ArgumentOutOfRangeException(nameof(system), system, "not a NAT"),
+    });
+
+    public async ValueTask DisposeAsync()
+    {
+        // What is being started now ends by the cancellation, and must have ended before it is taken away.
+        await Task.WhenAny(Task.WhenAll(_started.Values), Task.Delay(TimeSpan.FromSeconds(20)));
+        foreach (IAsyncDisposable made in Enumerable.Reverse(_made))
+        {
+            try
+            {
+                await made.DisposeAsync();
+            }
+            catch (Exception exception) when (exception is BenchmarkException or InvalidOperationException)
+            {
+                await Console.Error.WriteLineAsync("at the end: " + exception.Message);
+            }
+        }
+        await RemoveAsync(_prefix);
+    }
+
+    private async Task<SwitchPath> VNetMeshSwitchAsync()
+    {
+        VNetMeshInstance instance = await VNetMeshAsync();
+        (NetworkNamespace left, _) = await instance.GuestAsync("a", "vmnet8", _cancellation);
+        (NetworkNamespace right, string address) = await instance.GuestAsync("b", "vmnet8", _cancellation);
+        return new SwitchPath(left, right, address, instance.Processes);
+    }
+
+    private async Task<NatPath> VNetMeshNatAsync(int mtu)
+    {
+        VNetMeshInstance instance = await VNetMeshAsync();
+        if (mtu != 1500)
+            await instance.CreateJumboNetworkAsync("jumbo", mtu, _cancellation);
+        (NetworkNamespace guest, _) = mtu == 1500 ? await instance.GuestAsync("a", "vmnet8", _cancellation) : await instance.GuestAsync("j", "jumbo", _cancellation);
+        return new NatPath(guest, instance.Site, instance.Processes);
+    }
+
+    /// <summary>The host itself: what a proxy on it could reach if it cost nothing.</summary>
+    private async Task<NatPath> BareVethAsync()
+    {
+        Site site = await SiteAsync("v");
+        return new NatPath(site.Host, site, []);
+    }
+
+    private async Task<Site> SiteAsync(string id)
+    {
+        Site site = Keep(await Site.CreateAsync($"{_prefix}-{id}", Scratch + "/" + id, _cancellation));
+        CongestionControl = site.CongestionControl;
+        return site;
+    }
+
+    private T Keep<T>(T made) where T : IAsyncDisposable
+    {
+        _made.Add(made);
+        return made;
+    }
+
+    private async Task<T> OnceAsync<T>(string key, Func<Task<T>> start) where T : class
+    {
+        if (!_started.TryGetValue(key, out Task<object>? started))
+            _started[key] = started = StartAsync();
+        return (T)await started;
+
+        async Task<object> StartAsync() => await start();
+    }
+
+    /// <summary>"vnb-PID" of a name that some run gave.</summary>
+    private static string? RunOf(string name)
+    {
+        string[] parts = name.Split('-');
+        return parts.Length >= 2 && parts[0] + "-" == NamePrefix && int.TryParse(parts[1], CultureInfo.InvariantCulture, out int process) && process > 1 ? parts[0] + "-" + parts[1] : null;
+    }
+
+    private static IEnumerable<string> NamesInUse() =>
+        NetworkNamespace.List().Concat(Folders.SelectMany(folder => Directory.GetDirectories(folder, NamePrefix + "*")).Select(path => Path.GetFileName(path)));
+
+    private static async Task RemoveAsync(string run)
+    {
+        foreach (string name in NetworkNamespace.List().Where(name => RunOf(name) == run))
+            await NetworkNamespace.DestroyAsync(name);
+        foreach (string path in Folders.SelectMany(folder => Directory.GetDirectories(folder, NamePrefix + "*")).Where(path => RunOf(Path.GetFileName(path)) == run))
+            Directory.Delete(path, recursive: true);
+    }
+}

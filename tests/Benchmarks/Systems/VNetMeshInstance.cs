@@ -1,0 +1,80 @@
+using System.Text.Json;
+using VNetMesh.Benchmarks.Running;
+
+namespace VNetMesh.Benchmarks.Systems;
+
+/// <summary>A whole VNetMesh of its own, as <c>vnet up</c> starts it: a host namespace, run and state folders nobody else has.</summary>
+public sealed class VNetMeshInstance : IAsyncDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private readonly Dictionary<string, string> _environment;
+    private readonly string _prefix;
+    private readonly Dictionary<string, Task<(NetworkNamespace Namespace, string Address)>> _guests = [];
+    private bool _up;
+
+    public VNetMeshInstance(string prefix, Site site)
+    {
+        _prefix = prefix;
+        Site = site;
+        RunDirectory = "/run/" + prefix;
+        StateDirectory = "/var/tmp/" + prefix + "-state";
+        _environment = new Dictionary<string, string>
+        {
+            ["VNETMESH_RUN_DIR"] = RunDirectory,
+            ["VNETMESH_STATE_DIR"] = StateDirectory,
+            ["VNETMESH_CONFIG"] = StateDirectory + ".yaml",
+        };
+    }
+
+    public Site Site { get; }
+    public string RunDirectory { get; }
+    public string StateDirectory { get; }
+
+    /// <summary>Process ids of the four services, by name.</summary>
+    public IReadOnlyDictionary<string, int> Services { get; private set; } = new Dictionary<string, int>();
+
+    public IReadOnlyList<int> Processes => [.. Services.Values];
+
+    /// <summary>Where the build put the command line: beside this program, with the same configuration.</summary>
+    private static string CommandLine => Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Cli", new DirectoryInfo(AppContext.BaseDirectory).Name, "vnet"));
+
+    public async Task UpAsync(CancellationToken cancellation)
+    {
+        _up = true;
+        await VnetAsync(cancellation, "up");
+        using JsonDocument status = JsonDocument.Parse(await VnetAsync(cancellation, "status", "--json"));
+        Services = status.RootElement.EnumerateArray().ToDictionary(service => service.GetProperty("name").GetString()!, service => service.GetProperty("pid").GetInt32());
+    }
+
+    public Task<string> VnetAsync(CancellationToken cancellation, params string[] arguments) =>
+        Shell.RunAsync(Patience, Site.Host.Enter([CommandLine, .. arguments]), _environment, cancellation);
+
+    /// <summary>A guest with an address from DHCP; made at the first call, the same one after that.</summary>
+    public Task<(NetworkNamespace Namespace, string Address)> GuestAsync(string id, string network, CancellationToken cancellation)
+    {
+        if (!_guests.TryGetValue(id, out Task<(NetworkNamespace, string)>? guest) || guest.IsFaulted)
+            _guests[id] = guest = AddGuestAsync(id, network, cancellation);
+        return guest;
+    }
+
+    /// <summary>A NAT network whose guests have large packets.</summary>
+    public async Task CreateJumboNetworkAsync(string name, int mtu, CancellationToken cancellation) =>
+        await VnetAsync(cancellation, "network", "create", name, "--kind", "nat", "--mtu", mtu.ToString(System.Globalization.CultureInfo.InvariantCulture));
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_up)
+            await Shell.RunAsync(Patience, Site.Host.Enter(CommandLine, "down"), _environment, CancellationToken.None);
+    }
+
+    private async Task<(NetworkNamespace Namespace, string Address)> AddGuestAsync(string id, string network, CancellationToken cancellation)
+    {
+        string name = $"{_prefix}-{id}";
+        using JsonDocument guest = JsonDocument.Parse(await VnetAsync(cancellation, "guest", "add", name, "--network", network, "--json"));
+        string address = guest.RootElement.GetProperty("ipv4Addresses").EnumerateArray().FirstOrDefault().GetString()
+            ?? throw new BenchmarkException($"guest {name} got no address: {guest.RootElement.GetProperty("conditions")}");
+        var made = new NetworkNamespace(name);
+        await made.TuneAsync(cancellation);
+        return (made, address.Split('/')[0]);
+    }
+}
