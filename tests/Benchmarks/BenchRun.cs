@@ -109,11 +109,8 @@ internal sealed class BenchRun(BenchOptions options, ParseResult parsed)
         // Major and minor number alone: what a distribution adds to them names the machine's image.
         string kernel = string.Join('.', Environment.OSVersion.Version.ToString().Split('.').Take(2));
         var versions = new Dictionary<string, string>();
-        foreach ((string name, string[] command) in new (string, string[])[]
-        {
-            ("pasta", [passt, "--version"]), ("slirp4netns", ["slirp4netns", "--version"]), ("vde_switch", ["vde_switch", "--version"]), ("iperf3", ["iperf3", "--version"]), ("nginx", ["nginx", "-v"]),
-        })
-            versions[name] = await Versions.AskAsync(command);
+        foreach (string program in new[] { passt, "slirp4netns", "vde_switch", "iperf3", "wrk", "nginx" })
+            versions[Path.GetFileName(program)] = await Versions.OfAsync(program);
         return new RunFacts(DateTime.UtcNow, Environment.ProcessorCount, kernel, rounds, seconds, lab.CongestionControl, versions);
     }
 

@@ -5,14 +5,15 @@ namespace VNetMesh.Benchmarks.Running;
 /// <summary>Versions of the programs that take part.</summary>
 public static partial class Versions
 {
-    /// <returns>The first thing that looks like a version in what the program says; "?" when there is none.</returns>
-    public static async Task<string> AskAsync(string[] command)
+    /// <summary>Of a program, by its package where Debian installed it, else by what it says.</summary>
+    /// <returns>"?" when neither tells.</returns>
+    public static async Task<string> OfAsync(string program)
     {
         try
         {
-            // Some say it on standard error.
-            string said = await Shell.RunAsync(CancellationToken.None, "sh", "-c", "\"$@\" 2>&1 || true", "sh", command[0], command[1]);
-            return Find(said);
+            string script = "path=$(command -v \"$1\") && package=$(dpkg-query -S \"$(readlink -f \"$path\")\" 2>/dev/null | cut -d: -f1) && [ -n \"$package\" ] && dpkg-query -W -f '${Version}' \"$package\" && exit; \"$1\" --version 2>&1 | head -n 3";
+            string said = (await Shell.RunAsync(CancellationToken.None, "sh", "-c", script, "sh", program)).Trim();
+            return Version().Match(said) is { Success: true } match ? match.Value : "?";
         }
         catch (BenchmarkException)
         {
@@ -20,8 +21,6 @@ public static partial class Versions
         }
     }
 
-    public static string Find(string text) => Version().Match(text) is { Success: true } match ? match.Value : "?";
-
-    [GeneratedRegex(@"\d+(\.\d+)+(~git\d+)?(\+r\d+)?|\b20\d\d_\d\d_\d\d\.\w+")]
+    [GeneratedRegex(@"\b20\d\d_\d\d_\d\d\.\w+|\d[\w.:~+-]*\.[\w.:~+-]*")]
     private static partial Regex Version();
 }

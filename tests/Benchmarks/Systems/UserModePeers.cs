@@ -13,7 +13,8 @@ internal static class Pasta
     {
         Site site = await siteTask;
         NetworkNamespace guest = await site.AddNamespaceAsync("g", cancellation);
-        BackgroundProgram pasta = site.Host.Start("pasta", program, "--config-net", "--foreground", "--stderr", "--quiet", "--ipv4-only", "--runas", "0:0", "--netns", guest.Path,
+        // It refuses to start where SIGPIPE is ignored, as .NET leaves it to its children.
+        BackgroundProgram pasta = site.Host.Start("pasta", "env", "--default-signal=PIPE", program, "--config-net", "--foreground", "--stderr", "--quiet", "--ipv4-only", "--runas", "0:0", "--netns", guest.Path,
             "--mtu", mtu.ToString(CultureInfo.InvariantCulture), "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw");
         keep(pasta);
         await GuestDevice.WaitAsync(pasta, guest, cancellation);
