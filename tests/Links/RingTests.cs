@@ -12,7 +12,7 @@ public sealed class RingTests
     public void Gives_records_and_traces_as_they_were_sent()
     {
         using var pair = new RingPair();
-        var trace = new TraceContext(1, 2, 3);
+        var trace = new TraceContext(1, 2, 3, true);
         Assert.Equal(SendStatus.Sent, pair.Maker.TrySend("first"u8, trace));
         Assert.Equal(SendStatus.Sent, pair.Maker.TrySend("second"u8, default));
         Assert.Equal(ReceiveStatus.Received, pair.Other.TryReceive(out ReadOnlySpan<byte> record, out TraceContext seen));

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Diagnostics;
 using VNetMesh.Dhcp.Protocol;
 using VNetMesh.Links;
@@ -92,7 +91,7 @@ public sealed class ExchangeTraces(string network, TimeProvider time)
             End(oldest.Key, oldest.Value, "abandoned");
         }
         Activity.Current = null;
-        Activity? root = DhcpTelemetry.Source.StartActivity("dhcp exchange", ActivityKind.Server, Parent(trace));
+        Activity? root = DhcpTelemetry.Source.StartActivity("dhcp exchange", ActivityKind.Server, trace.ToParent());
         Activity.Current = null;
         if (root is null)
             return null;
@@ -140,17 +139,6 @@ public sealed class ExchangeTraces(string network, TimeProvider time)
     }
 
     private static string NameOf(byte type) => type < DhcpCounters.TypeNames.Length ? DhcpCounters.TypeNames[type] : "message";
-
-    private static ActivityContext Parent(in TraceContext trace)
-    {
-        if (!trace.IsPresent)
-            return default;
-        Span<byte> octets = stackalloc byte[24];
-        BinaryPrimitives.WriteUInt64BigEndian(octets, trace.TraceIdHigh);
-        BinaryPrimitives.WriteUInt64BigEndian(octets[8..], trace.TraceIdLow);
-        BinaryPrimitives.WriteUInt64BigEndian(octets[16..], trace.SpanId);
-        return new ActivityContext(ActivityTraceId.CreateFromBytes(octets[..16]), ActivitySpanId.CreateFromBytes(octets[16..]), ActivityTraceFlags.Recorded, isRemote: true);
-    }
 
     private sealed class Exchange(Activity root, DateTimeOffset began)
     {

@@ -1,4 +1,6 @@
 using System.Buffers.Binary;
+using System.Text;
+using VNetMesh.Packets;
 
 namespace VNetMesh.Nat.Dns;
 
@@ -19,6 +21,9 @@ internal static class DnsMessage
 
     private const int MaxLabel = 63;
     private const int MaxName = 255;
+    private const int MaxAnswers = 64;
+    private const int TypeA = 1;
+    private const int ClassIn = 1;
 
     public static ushort Id(ReadOnlySpan<byte> message) => BinaryPrimitives.ReadUInt16BigEndian(message);
 
@@ -47,6 +52,61 @@ internal static class DnsMessage
         answer[6..HeaderLength].Clear();
         question.CopyTo(answer[HeaderLength..]);
         return HeaderLength + question.Length;
+    }
+
+    /// <summary>The name asked for, of a message whose question is well formed; what is not a letter, digit, '-', '_' or '.' is shown as '?'.</summary>
+    public static string QuestionName(ReadOnlySpan<byte> message)
+    {
+        var name = new StringBuilder();
+        for (int at = HeaderLength; at < message.Length && message[at] is > 0 and <= MaxLabel && at + message[at] < message.Length; at += message[at] + 1)
+        {
+            if (name.Length > 0)
+                name.Append('.');
+            foreach (byte b in message.Slice(at + 1, message[at]))
+                name.Append(char.IsAsciiLetterOrDigit((char)b) || b is (byte)'-' or (byte)'_' ? char.ToLowerInvariant((char)b) : '?');
+        }
+        return name.Length == 0 ? "." : name.ToString();
+    }
+
+    /// <summary>IPv4 addresses in the answer section (type A, class IN). Stops at the first record that is not well formed.</summary>
+    public static List<Ipv4Address> Addresses(ReadOnlySpan<byte> message)
+    {
+        var found = new List<Ipv4Address>();
+        if (!TryReadQuestion(message, out ReadOnlySpan<byte> question))
+            return found;
+        int records = Math.Min((int)BinaryPrimitives.ReadUInt16BigEndian(message[6..]), MaxAnswers);
+        int at = HeaderLength + question.Length;
+        while (records-- > 0 && TrySkipName(message, ref at) && at + 10 <= message.Length)
+        {
+            ReadOnlySpan<byte> record = message[at..];
+            int length = BinaryPrimitives.ReadUInt16BigEndian(record[8..]);
+            if (at + 10 + length > message.Length)
+                break;
+            if (length == 4 && BinaryPrimitives.ReadUInt16BigEndian(record) == TypeA && BinaryPrimitives.ReadUInt16BigEndian(record[2..]) == ClassIn)
+                found.Add(new Ipv4Address(BinaryPrimitives.ReadUInt32BigEndian(record[10..])));
+            at += 10 + length;
+        }
+        return found;
+    }
+
+    // A name ends with the root label, or with a pointer to the rest of it (RFC 1035, 4.1.4), which need not be followed here.
+    private static bool TrySkipName(ReadOnlySpan<byte> message, ref int at)
+    {
+        while (at < message.Length)
+        {
+            byte length = message[at];
+            if ((length & 0xC0) == 0xC0)
+            {
+                at += 2;
+                return at <= message.Length;
+            }
+            if (length > MaxLabel)
+                return false;
+            at += length + 1;
+            if (length == 0)
+                return true;
+        }
+        return false;
     }
 
     private static bool TryReadQuestion(ReadOnlySpan<byte> message, out ReadOnlySpan<byte> question)

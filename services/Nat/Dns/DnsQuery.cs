@@ -94,6 +94,7 @@ internal sealed class DnsQuery : IReadyHandler, ITimerOwner
             return;
         }
         _proxy.Prefer(_servers[(_tries - 1) % _servers.Count], now);
+        _gateway.Names.Learn(answer, now);
         DnsMessage.SetId(answer, GuestId);
         _gateway.Sender.SendUdp(Guest, _gateway.Settings.Address, DnsProxy.Port, GuestPort, answer);
         _gateway.Shared.Metrics.DnsAnswered(_gateway.Settings.NetworkId, "answered", now - _started);

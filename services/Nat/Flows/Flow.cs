@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using VNetMesh.Nat.Gateways;
 using VNetMesh.Nat.Sockets;
 using VNetMesh.Packets;
@@ -29,6 +28,8 @@ public enum FlowState
 /// </summary>
 public abstract class Flow
 {
+    private FlowStory _story;
+
     internal Flow(GatewayContext gateway, FlowProtocol protocol, Neighbour guest, ushort guestPort, Ipv4Address remote, ushort remotePort, FlowState state, bool inbound, long now)
     {
         Gateway = gateway;
@@ -70,8 +71,10 @@ public abstract class Flow
     public string EndReason { get; internal set; } = "";
     public HostEndpoint? Host { get; protected set; }
 
-    /// <summary>The root span, when traces are exported.</summary>
-    internal Activity? Span { get; set; }
+    /// <summary>What befell it; changed in place.</summary>
+    public ref FlowStory Story => ref _story;
+
+    internal string Network => Gateway.Settings.Network;
 
     // The registry's list, oldest first.
     internal Flow? Previous { get; set; }
@@ -85,9 +88,10 @@ public abstract class Flow
     /// <summary>Ends the flow, for whatever reason: both sides are told that it is over, as far as the protocol can.</summary>
     public abstract void End(string reason);
 
-    public FlowSnapshot Snapshot(long now) => new(Gateway.Settings.Network, Number, Protocol, new FlowAddress(Guest.Address.ToString(), GuestPort),
-        new FlowAddress(Remote.ToString(), RemotePort), Host is null ? null : new FlowAddress(Host.Address.ToString(), Host.Port), State, Inbound, BytesToRemote, BytesToGuest,
-        StartTime, TimeSpan.FromMicroseconds(Math.Max(0, now - LastActivity)), Retransmits, EndReason, RoundTrip == 0 ? null : TimeSpan.FromMicroseconds(RoundTrip));
+    public FlowSnapshot Snapshot(long now) => new FlowFacts(this).ToSnapshot(now);
+
+    /// <summary>Remembers when something befell it for the first time.</summary>
+    internal void Note(FlowMoment moment, long now) => _story.Note(moment, now);
 
     /// <summary>The one place that changes the state.</summary>
     protected internal void SetState(FlowState state)
@@ -98,23 +102,3 @@ public abstract class Flow
         Gateway.Flows.Changed(this);
     }
 }
-
-public readonly record struct FlowAddress(string Address, int Port);
-
-/// <summary>A flow as it was at one moment.</summary>
-public sealed record FlowSnapshot(
-    string Network,
-    long Number,
-    FlowProtocol Protocol,
-    FlowAddress Guest,
-    FlowAddress Remote,
-    FlowAddress? Host,
-    FlowState State,
-    bool Inbound,
-    ulong BytesToRemote,
-    ulong BytesToGuest,
-    DateTimeOffset StartTime,
-    TimeSpan Idle,
-    uint Retransmits,
-    string EndReason,
-    TimeSpan? RoundTrip);

@@ -1,31 +1,52 @@
 using VNetMesh.Links;
+using VNetMesh.Nat.Dns;
 using VNetMesh.Nat.Gateways;
 using VNetMesh.Nat.Observability;
+using VNetMesh.Packets;
 
 namespace VNetMesh.Nat.Flows;
 
 /// <summary>The flows of one gateway, oldest first, and the bounds on them. On the loop's thread.</summary>
-public sealed class FlowRegistry(GatewaySettings settings, NatLimits limits, DropCounters drops, FlowHub hub, NatMetrics metrics)
+public sealed class FlowRegistry
 {
+    private readonly GatewaySettings _settings;
+    private readonly NatLimits _limits;
+    private readonly DropCounters _drops;
+    private readonly DnsNames _names;
+    private readonly FlowHub _hub;
+    private readonly NatMetrics _metrics;
     private readonly Dictionary<long, Flow> _byNumber = [];
     private readonly int[] _counts = new int[3];
     private Flow? _oldest;
     private Flow? _newest;
     private long _lastNumber;
 
+    internal FlowRegistry(GatewaySettings settings, NatLimits limits, DropCounters drops, DnsNames names, FlowHub hub, NatMetrics metrics)
+    {
+        _settings = settings;
+        _limits = limits;
+        _drops = drops;
+        _names = names;
+        _hub = hub;
+        _metrics = metrics;
+    }
+
+    /// <summary>Those that ended last.</summary>
+    public FlowHistory History { get; } = new();
+
     public int CountOf(FlowProtocol protocol) => Volatile.Read(ref _counts[(int)protocol]);
 
     /// <summary>Whether one more flow of the guest may begin; counts the refusal.</summary>
     public bool MayBegin(Neighbour guest)
     {
-        if (limits.Flows >= limits.MaxFlows)
+        if (_limits.Flows >= _limits.MaxFlows)
         {
-            drops.Count(DropCause.FlowLimit);
+            _drops.Count(DropCause.FlowLimit);
             return false;
         }
-        if (guest.Flows >= limits.MaxFlowsPerGuest)
+        if (guest.Flows >= _limits.MaxFlowsPerGuest)
         {
-            drops.Count(DropCause.FlowLimitGuest);
+            _drops.Count(DropCause.FlowLimitGuest);
             return false;
         }
         return true;
@@ -42,10 +63,12 @@ public sealed class FlowRegistry(GatewaySettings settings, NatLimits limits, Dro
         _newest = flow;
         _byNumber.Add(flow.Number, flow);
         _counts[(int)flow.Protocol]++;
-        limits.Flows++;
+        _limits.Flows++;
         flow.Guest.Flows++;
-        NatTelemetry.Begin(flow, settings, parent);
-        hub.Publish(FlowChangeKind.Created, flow);
+        flow.Story.Trace = parent;
+        if (_names.Find(flow.Remote) is { } known)
+            (flow.Story.DnsName, flow.Story.DnsAnswered) = known;
+        _hub.Publish(FlowChangeKind.Created, flow);
     }
 
     /// <summary>Once for each flow, when it has let go of what it held.</summary>
@@ -64,22 +87,51 @@ public sealed class FlowRegistry(GatewaySettings settings, NatLimits limits, Dro
             flow.Next.Previous = flow.Previous;
         flow.Previous = flow.Next = null;
         _counts[(int)flow.Protocol]--;
-        limits.Flows--;
+        _limits.Flows--;
         flow.Guest.Flows--;
         // The state is changed after the flow has left the list, so that watchers see one message, not two.
         flow.SetState(FlowState.Closed);
-        NatTelemetry.End(flow);
-        metrics.FlowEnded(settings.NetworkId, flow, EventLoop.Now);
-        hub.Publish(FlowChangeKind.Deleted, flow);
+        long now = EventLoop.Now;
+        flow.Story.Ended = now;
+        NatTelemetry.End(flow, _settings);
+        _metrics.FlowEnded(_settings.NetworkId, flow, now);
+        History.Add(flow);
+        _hub.Publish(FlowChangeKind.Deleted, flow);
     }
 
     public void Changed(Flow flow)
     {
         if (flow.State != FlowState.Closed)
-            hub.Publish(FlowChangeKind.Updated, flow);
+            _hub.Publish(FlowChangeKind.Updated, flow);
     }
 
     public Flow? Find(long number) => _byNumber.GetValueOrDefault(number);
+
+    /// <summary>A flow that is alive, or one of the last that ended; null: neither.</summary>
+    public FlowRecord? Describe(long number, long now)
+    {
+        if (Find(number) is { } flow)
+            return new FlowFacts(flow).ToRecord(now);
+        foreach (FlowFacts ended in History.List())
+        {
+            if (ended.Number == number)
+                return ended.ToRecord(now);
+        }
+        return null;
+    }
+
+    /// <summary>Flows alive and the last that ended, the newest first; of one guest where an address is given.</summary>
+    public List<FlowRecord> Recent(Ipv4Address? guest, int count, long now)
+    {
+        var found = new List<FlowFacts>();
+        for (Flow? flow = _newest; flow is not null && found.Count < count; flow = flow.Previous)
+        {
+            if (guest is null || flow.Guest.Address == guest)
+                found.Add(new FlowFacts(flow));
+        }
+        found.AddRange(History.List().Where(ended => guest is null || ended.Guest == guest).Take(count));
+        return [.. found.OrderByDescending(facts => facts.Number).Take(count).Select(facts => facts.ToRecord(now))];
+    }
 
     /// <summary>Flows with numbers above the given one, oldest first.</summary>
     public List<FlowSnapshot> List(long after, int count, long now)

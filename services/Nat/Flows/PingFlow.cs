@@ -2,7 +2,6 @@ using System.Buffers.Binary;
 using VNetMesh.Links;
 using VNetMesh.Native;
 using VNetMesh.Nat.Gateways;
-using VNetMesh.Nat.Observability;
 using VNetMesh.Nat.Sockets;
 using VNetMesh.Nat.Timing;
 using VNetMesh.Packets;
@@ -73,7 +72,7 @@ public sealed class PingFlow : Flow, IReadyHandler, ITimerOwner
                 break;
             if (length < Icmpv4View.HeaderLength || source != Remote || room[0] != Icmpv4Type.EchoReply)
                 continue;
-            Reply(room[..length], timeToLive);
+            Reply(room[..length], timeToLive, now);
         }
     }
 
@@ -90,10 +89,10 @@ public sealed class PingFlow : Flow, IReadyHandler, ITimerOwner
         Gateway.Flows.Remove(this, reason);
     }
 
-    private void Reply(Span<byte> message, byte timeToLive)
+    private void Reply(Span<byte> message, byte timeToLive, long now)
     {
         if (BytesToGuest == 0)
-            NatTelemetry.Event(this, "first_byte_from_remote");
+            Note(FlowMoment.FirstByteFromRemote, now);
         RestoreIdentifier(message);
         byte left = timeToLive > 1 ? (byte)(timeToLive - 1) : (byte)63;
         if (Gateway.Sender.SendPayload(Guest, Remote, IpProtocol.Icmp, message, left))

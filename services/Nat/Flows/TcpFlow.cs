@@ -1,8 +1,6 @@
-using System.Diagnostics;
 using VNetMesh.Links;
 using VNetMesh.Native;
 using VNetMesh.Nat.Gateways;
-using VNetMesh.Nat.Observability;
 using VNetMesh.Nat.Sockets;
 using VNetMesh.Nat.Tcp;
 using VNetMesh.Nat.Timing;
@@ -46,9 +44,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     // While the host's connect is under way.
     private List<HostEndpoint> _targets = [];
     private byte[] _quote = [];
-    private Activity? _dial;
     private int _target = -1;
-    private long _dialStarted;
 
     public TcpFlow(GatewayContext gateway, TcpFlowTable table, Neighbour guest, in TcpFlowKey key, bool inbound, long now)
         : base(gateway, FlowProtocol.Tcp, guest, key.GuestPort, key.Remote, key.RemotePort, inbound ? FlowState.Handshake : FlowState.Dialing, inbound, now)
@@ -194,21 +190,21 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         _hostFull = sent < payload.Length;
         sent = Math.Max(0, sent);
         if (BytesToRemote == 0 && sent > 0)
-            NatTelemetry.Event(this, "first_byte_to_remote");
+            Note(FlowMoment.FirstByteToRemote, EventLoop.Now);
         BytesToRemote += (ulong)sent;
         return sent;
     }
 
     public void OnEstablished()
     {
-        NatTelemetry.Event(this, "established");
+        Note(FlowMoment.Established, EventLoop.Now);
         SetState(FlowState.Established);
     }
 
     public void OnPeerFin()
     {
         _guestEnded = true;
-        NatTelemetry.Event(this, "guest_fin");
+        Note(FlowMoment.GuestFin, EventLoop.Now);
         NoteHalf("guest_fin");
         if (_socket is not null && SysSocket.shutdown(_socket.Number, SysSocket.SHUT_WR) != 0)
             _hostBroken = true;
@@ -230,7 +226,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             _socket.Dispose();
             _socket = null;
         }
-        NatTelemetry.EndDial(_dial, "given_up");
+        Story.Dial?.End("given_up", EventLoop.Now);
         Gateway.Timers.Cancel(_timer);
         _table.Forget(this);
         Gateway.Flows.Remove(this, reason switch
@@ -251,7 +247,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         if (segment.PayloadLength > 0 && BytesToGuest == 0)
         {
             BytesToGuest = (ulong)segment.PayloadLength; // Settle makes it exact
-            NatTelemetry.Event(this, "first_byte_to_guest");
+            Note(FlowMoment.FirstByteToGuest, EventLoop.Now);
         }
         return true;
     }
@@ -268,8 +264,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         while (++_target < _targets.Count)
         {
             HostEndpoint target = _targets[_target];
-            _dialStarted = now;
-            _dial = NatTelemetry.BeginDial(this, target.Address.ToString(), target.Port);
+            Story.Dial = new DialAttempt(target, now, Story.Dial);
             FileDescriptor? socket = HostSocket.Open(target.Family, SysSocket.SOCK_STREAM, 0, out errno);
             if (socket is null)
             {
@@ -313,9 +308,9 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     private void FinishDial(int errno, long now)
     {
         string result = errno == 0 ? "connected" : DialResult(errno);
-        NatTelemetry.EndDial(_dial, result);
-        _dial = null;
-        Gateway.Shared.Metrics.Dialled(Gateway.Settings.NetworkId, result, now - _dialStarted);
+        DialAttempt dial = Story.Dial!;
+        dial.End(result, now);
+        Gateway.Shared.Metrics.Dialled(Gateway.Settings.NetworkId, result, now - dial.Began);
     }
 
     // What the host learned, the guest is told; what the host did not learn, it is not.
@@ -357,6 +352,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             int received = HostSocket.Receive(_socket!.Number, room);
             if (received > 0)
             {
+                Note(FlowMoment.FirstByteFromRemote, now);
                 LastActivity = now;
                 Connection.Sent(received);
                 Connection.Poll(now);
@@ -381,7 +377,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             return;
         }
         _hostEnded = true;
-        NatTelemetry.Event(this, "remote_fin");
+        Note(FlowMoment.RemoteFin, now);
         NoteHalf("remote_fin");
         Connection.Shutdown(now);
     }

@@ -1,7 +1,6 @@
 using VNetMesh.Links;
 using VNetMesh.Native;
 using VNetMesh.Nat.Gateways;
-using VNetMesh.Nat.Observability;
 using VNetMesh.Nat.Sockets;
 using VNetMesh.Nat.Timing;
 using VNetMesh.Packets;
@@ -80,7 +79,7 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
             if (!_heard)
             {
                 _heard = true;
-                NatTelemetry.Event(this, "first_byte_from_remote");
+                Note(FlowMoment.FirstByteFromRemote, now);
             }
             if (Gateway.Sender.SendUdp(Guest, source, port, GuestPort, Gateway.Datagram.AsSpan(0, length)))
                 BytesToGuest += (ulong)length;

@@ -20,7 +20,7 @@ public sealed class GatewayContext
         Sender = new FrameSender(settings, Drops);
         Neighbours = new ArpTable(settings, Sender, Timers, Drops);
         Errors = new IcmpErrors(settings, Sender, Drops);
-        Flows = new FlowRegistry(settings, shared.Limits, Drops, shared.Hub, shared.Metrics);
+        Flows = new FlowRegistry(settings, shared.Limits, Drops, Names, shared.Hub, shared.Metrics);
     }
 
     public GatewaySettings Settings { get; }
@@ -34,6 +34,7 @@ public sealed class GatewayContext
     public ArpTable Neighbours { get; }
     public IcmpErrors Errors { get; }
     public FlowRegistry Flows { get; }
+    internal DnsNames Names { get; } = new();
 
     /// <summary>Room for one datagram of a host socket's; used within one call only.</summary>
     public byte[] Datagram { get; } = new byte[65536];

@@ -1,26 +1,42 @@
-using System.Buffers.Binary;
 using System.Diagnostics;
-using VNetMesh.Links;
+using VNetMesh.Hosting;
 using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Gateways;
 
 namespace VNetMesh.Nat.Observability;
 
 /// <summary>
-/// A trace for each flow: root "nat.flow" (child of the switch's span where the first frame bore one) with the flow's
-/// ends as attributes and what befell it as events; child "nat.dial" for the host's connect. Made only when someone listens.
+/// A trace for each flow: root "nat.flow" (child of the switch's span where the first frame bore one) with the flow's ends as
+/// attributes and what befell it as events; a child "nat.dial" for each connect of the host's. They are made when the flow has
+/// ended, from its story: only then is it known whether it failed or was slow, and so is worth a trace that was not sampled;
+/// and a flow that is not costs nothing.
 /// </summary>
 internal static class NatTelemetry
 {
     public static readonly ActivitySource Source = new("VNetMesh.Nat");
 
-    public static void Begin(Flow flow, GatewaySettings settings, in TraceContext parent)
+    /// <summary>A connect that takes longer is worth a trace. Microseconds.</summary>
+    public const long SlowDial = 1_000_000;
+
+    public static void End(Flow flow, GatewaySettings settings)
     {
         if (!Source.HasListeners())
             return;
-        flow.Span = Start("nat.flow", flow.Inbound ? ActivityKind.Server : ActivityKind.Internal, ContextOf(parent));
-        if (flow.Span is not { IsAllDataRequested: true } span)
-            return;
+        // The loop's thread serves many flows in turn: none of their spans may stay its current one.
+        Activity.Current = null;
+        string? reason = Interest(flow);
+        KeyValuePair<string, object?>[] begun = reason is null ? [] : [new(ServiceSampler.Reason, reason)];
+        using (Activity? span = Source.StartActivity("nat.flow", flow.Inbound ? ActivityKind.Server : ActivityKind.Internal, flow.Story.Trace.ToParent(), begun, startTime: TimeOf(flow, flow.Started)))
+        {
+            if (span is { IsAllDataRequested: true })
+                Describe(span, flow, settings, begun);
+        }
+        Activity.Current = null;
+    }
+
+    private static void Describe(Activity span, Flow flow, GatewaySettings settings, KeyValuePair<string, object?>[] begun)
+    {
+        FlowStory story = flow.Story;
         span.SetTag("vnetmesh.network", settings.NetworkId);
         span.SetTag("vnetmesh.flow", $"{settings.Network}/flows/{flow.Number}");
         span.SetTag("network.transport", flow.Protocol switch { FlowProtocol.Tcp => "tcp", FlowProtocol.Udp => "udp", _ => "icmp" });
@@ -28,71 +44,58 @@ internal static class NatTelemetry
         span.SetTag("client.port", (int)(flow.Inbound ? flow.RemotePort : flow.GuestPort));
         span.SetTag("server.address", (flow.Inbound ? flow.Guest.Address : flow.Remote).ToString());
         span.SetTag("server.port", (int)(flow.Inbound ? flow.GuestPort : flow.RemotePort));
-    }
-
-    /// <summary>Begins the child span of the host's connect; null when nobody listens.</summary>
-    public static Activity? BeginDial(Flow flow, string address, int port)
-    {
-        if (flow.Span is null)
-            return null;
-        Activity? dial = Start("nat.dial", ActivityKind.Client, flow.Span.Context);
-        dial?.SetTag("network.peer.address", address);
-        dial?.SetTag("network.peer.port", port);
-        return dial;
-    }
-
-    public static void EndDial(Activity? dial, string result)
-    {
-        if (dial is null)
-            return;
-        if (result != "connected")
-        {
-            dial.SetStatus(ActivityStatusCode.Error, result);
-            dial.SetTag("error.type", result);
-        }
-        Stop(dial);
-    }
-
-    public static void Event(Flow flow, string name)
-    {
-        if (flow.Span is { IsAllDataRequested: true } span)
-            span.AddEvent(new ActivityEvent(name));
-    }
-
-    public static void End(Flow flow)
-    {
-        if (flow.Span is not { } span)
-            return;
-        span.SetTag("vnetmesh.end_reason", flow.EndReason);
         span.SetTag("vnetmesh.bytes_to_remote", (long)flow.BytesToRemote);
         span.SetTag("vnetmesh.bytes_to_guest", (long)flow.BytesToGuest);
-        Stop(span);
-        flow.Span = null;
+        span.SetTag("vnetmesh.retransmits", (long)flow.Retransmits);
+        span.SetTag("vnetmesh.end_reason", flow.EndReason);
+        if (story.DnsName is { } name)
+        {
+            span.SetTag("dns.question.name", name);
+            span.AddEvent(new ActivityEvent("dns_answer", TimeOf(flow, story.DnsAnswered)));
+        }
+        foreach ((FlowMoment moment, long time) in story.Moments())
+            span.AddEvent(new ActivityEvent(FlowStory.NameOf(moment), TimeOf(flow, time)));
+        if (IsFailure(flow.EndReason))
+        {
+            span.SetStatus(ActivityStatusCode.Error, flow.EndReason);
+            span.SetTag("error.type", flow.EndReason);
+        }
+        foreach (DialAttempt attempt in story.Dial?.All() ?? [])
+            MakeDial(span, flow, attempt, begun);
+        span.SetEndTime(TimeOf(flow, story.Ended).UtcDateTime);
     }
 
-    // The loop's thread serves many flows in turn: none of their spans may stay its current one.
-    private static Activity? Start(string name, ActivityKind kind, ActivityContext parent)
+    private static void MakeDial(Activity parent, Flow flow, DialAttempt attempt, KeyValuePair<string, object?>[] begun)
     {
-        Activity.Current = null;
-        Activity? activity = Source.StartActivity(name, kind, parent);
-        Activity.Current = null;
-        return activity;
+        using Activity? dial = Source.StartActivity("nat.dial", ActivityKind.Client, parent.Context, begun, startTime: TimeOf(flow, attempt.Began));
+        if (dial is null)
+            return;
+        dial.SetTag("network.peer.address", attempt.Target.Address.ToString());
+        dial.SetTag("network.peer.port", attempt.Target.Port);
+        if (attempt.Result != "connected")
+        {
+            dial.SetStatus(ActivityStatusCode.Error, attempt.Result);
+            dial.SetTag("error.type", attempt.Result);
+        }
+        dial.SetEndTime(TimeOf(flow, attempt.Ended == 0 ? flow.Story.Ended : attempt.Ended).UtcDateTime);
     }
 
-    private static void Stop(Activity activity)
+    /// <summary>Why a flow is worth a trace that nobody sampled; null: it is not.</summary>
+    private static string? Interest(Flow flow)
     {
-        activity.Dispose();
-        Activity.Current = null;
+        if (IsFailure(flow.EndReason))
+            return flow.EndReason;
+        for (DialAttempt? dial = flow.Story.Dial; dial is not null; dial = dial.Earlier)
+        {
+            if (dial.Ended - dial.Began >= SlowDial)
+                return "slow_dial";
+        }
+        return null;
     }
 
-    private static ActivityContext ContextOf(in TraceContext trace)
-    {
-        if (!trace.IsPresent)
-            return default;
-        Span<byte> id = stackalloc byte[24];
-        BinaryPrimitives.WriteUInt64BigEndian(id, trace.TraceIdHigh);
-        BinaryPrimitives.WriteUInt64BigEndian(id[8..], trace.TraceIdLow);
-        BinaryPrimitives.WriteUInt64BigEndian(id[16..], trace.SpanId);
-        return new ActivityContext(ActivityTraceId.CreateFromBytes(id[..16]), ActivitySpanId.CreateFromBytes(id[16..]), ActivityTraceFlags.Recorded, isRemote: true);
-    }
+    // A reset is how many applications end; that nobody was reached, or that an end went away, is a failure.
+    private static bool IsFailure(string reason) =>
+        reason.StartsWith("dial_", StringComparison.Ordinal) || reason is "guest_refused" or "guest_unreachable" or "handshake_timeout" or "guest_timeout";
+
+    private static DateTimeOffset TimeOf(Flow flow, long time) => flow.StartTime + TimeSpan.FromMicroseconds(time - flow.Started);
 }

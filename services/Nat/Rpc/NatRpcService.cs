@@ -5,6 +5,7 @@ using VNetMesh.Hosting;
 using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Forwards;
 using VNetMesh.Nat.Gateways;
+using VNetMesh.Packets;
 using VNetMesh.V1;
 
 namespace VNetMesh.Nat.Rpc;
@@ -14,6 +15,8 @@ internal sealed partial class NatRpcService(NatEngine engine) : NatService.NatSe
 {
     private const string AllNetworks = "networks/-";
     private const int MaxPage = 1000;
+    private const int MaxRecent = 500;
+    private const int DefaultRecent = 50;
 
     public override async Task<ListFlowsResponse> ListFlows(ListFlowsRequest request, ServerCallContext context)
     {
@@ -39,18 +42,42 @@ internal sealed partial class NatRpcService(NatEngine engine) : NatService.NatSe
         return response;
     }
 
+    public override async Task<GetFlowResponse> GetFlow(GetFlowRequest request, ServerCallContext context)
+    {
+        FlowRecord? record = TryReadFlowName(request.Name, out string network, out long number)
+            ? await engine.AskAsync(network, gateway => gateway.Flows.Describe(number, Links.EventLoop.Now))
+            : null;
+        return new GetFlowResponse { Story = NatTranslation.ToProto(record ?? throw FlowNotFound(request.Name)) };
+    }
+
+    public override async Task<ListRecentFlowsResponse> ListRecentFlows(ListRecentFlowsRequest request, ServerCallContext context)
+    {
+        CheckParent(request.Parent);
+        if (request.PageSize is < 0 or > MaxRecent)
+            throw RpcErrors.InvalidArgument("PAGE_SIZE_OUT_OF_RANGE", $"page_size must be 0 to {MaxRecent}");
+        int size = request.PageSize == 0 ? DefaultRecent : request.PageSize;
+        Ipv4Address? guest = request.GuestAddress.Length == 0 ? null
+            : Ipv4Address.TryParse(request.GuestAddress, out Ipv4Address parsed) ? parsed
+            : throw RpcErrors.InvalidArgument("ADDRESS_INVALID", $"'{request.GuestAddress}' is no IPv4 address", ("address", request.GuestAddress));
+        List<List<FlowRecord>> lists = await engine.AskAllAsync(gateway =>
+            request.Parent == AllNetworks || request.Parent == gateway.Settings.Network ? gateway.Flows.Recent(guest, size, Links.EventLoop.Now) : []);
+        return new ListRecentFlowsResponse
+        {
+            Stories = { lists.SelectMany(list => list).OrderByDescending(record => record.Flow.StartTime).Take(size).Select(NatTranslation.ToProto) },
+        };
+    }
+
     public override async Task<DeleteFlowResponse> DeleteFlow(DeleteFlowRequest request, ServerCallContext context)
     {
-        Match name = FlowName().Match(request.Name);
-        bool found = name.Success && long.TryParse(name.Groups[2].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out long number)
-            && await engine.AskAsync(name.Groups[1].Value, gateway =>
+        bool found = TryReadFlowName(request.Name, out string network, out long number)
+            && await engine.AskAsync(network, gateway =>
             {
                 if (gateway.Flows.Find(number) is not { } flow)
                     return false;
                 flow.End("deleted");
                 return true;
             });
-        return found ? new DeleteFlowResponse() : throw RpcErrors.NotFound("FLOW_NOT_FOUND", $"there is no flow '{request.Name}'; it may have ended: see the list of flows", ("name", request.Name));
+        return found ? new DeleteFlowResponse() : throw FlowNotFound(request.Name);
     }
 
     public override async Task WatchFlows(WatchFlowsRequest request, IServerStreamWriter<WatchFlowsResponse> responseStream, ServerCallContext context)
@@ -124,6 +151,16 @@ internal sealed partial class NatRpcService(NatEngine engine) : NatService.NatSe
         if (parent != AllNetworks && !engine.Serves(parent))
             throw RpcErrors.NotFound("NETWORK_NOT_FOUND", $"nat serves no network '{parent}'; name a NAT network, or '{AllNetworks}' for all", ("network", parent));
     }
+
+    private static bool TryReadFlowName(string name, out string network, out long number)
+    {
+        Match match = FlowName().Match(name);
+        (network, number) = (match.Groups[1].Value, 0);
+        return match.Success && long.TryParse(match.Groups[2].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out number);
+    }
+
+    private static RpcException FlowNotFound(string name) =>
+        RpcErrors.NotFound("FLOW_NOT_FOUND", $"there is no flow '{name}'; it may have ended: see the list of flows", ("name", name));
 
     private static int PageSize(int size) => size switch
     {

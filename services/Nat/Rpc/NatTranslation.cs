@@ -28,6 +28,8 @@ internal static class NatTranslation
             Idle = Duration.FromTimeSpan(flow.Idle),
             Retransmits = flow.Retransmits,
             EndReason = flow.EndReason,
+            DnsName = flow.DnsName,
+            TraceId = flow.TraceId,
         };
         if (flow.Host is { } host)
             message.Host = ToProto(host);
@@ -35,6 +37,12 @@ internal static class NatTranslation
             message.Rtt = Duration.FromTimeSpan(roundTrip);
         return message;
     }
+
+    public static V1.FlowStory ToProto(FlowRecord record) => new()
+    {
+        Flow = ToProto(record.Flow),
+        Events = { record.Events.Select(entry => new V1.FlowEvent { Time = Timestamp.FromDateTimeOffset(entry.Time), What = entry.What, Detail = entry.Detail }) },
+    };
 
     public static PortForward ToProto(ForwardStatus status) => new()
     {

@@ -32,12 +32,16 @@ public static class Telemetry
             });
         if (!IsExported)
             return;
-        telemetry.WithTracing(tracing => tracing
-            .AddSource(telemetryName)
-            .AddAspNetCoreInstrumentation(options => options.Filter = context => context.Request.Path != "/metrics"
-                && !context.Request.Path.StartsWithSegments("/grpc.health.v1.Health", StringComparison.Ordinal))
-            .AddGrpcClientInstrumentation()
-            .AddOtlpExporter());
+        telemetry.WithTracing(tracing =>
+        {
+            tracing.AddSource(telemetryName)
+                .AddAspNetCoreInstrumentation(options => options.Filter = context => context.Request.Path != "/metrics"
+                    && !context.Request.Path.StartsWithSegments("/grpc.health.v1.Health", StringComparison.Ordinal))
+                .AddGrpcClientInstrumentation()
+                .AddOtlpExporter();
+            if (ServiceSampler.FromEnvironment() is { } sampler)
+                tracing.SetSampler(sampler);
+        });
         builder.Logging.AddOpenTelemetry(logging => logging.AddOtlpExporter());
     }
 }

@@ -91,12 +91,6 @@ public enum LinkOffloads
     All = Tcp | Uso,
 }
 
-/// <summary>The trace that a frame belongs to (W3C Trace Context): 16 octets of trace id, 8 of span id. Default: none.</summary>
-public readonly record struct TraceContext(ulong TraceIdHigh, ulong TraceIdLow, ulong SpanId)
-{
-    public bool IsPresent => SpanId != 0;
-}
-
 /// <summary>Limits of a record.</summary>
 public static class FrameRecord
 {

@@ -39,6 +39,7 @@ public sealed unsafe class Ring
     private const int Alignment = 64;
     private const uint WrapMark = 0xFFFF_FFFF;
     private const uint FlagTrace = 1;
+    private const uint FlagSampled = 2;
 
     private readonly byte* _header;
     private readonly byte* _records;
@@ -119,7 +120,7 @@ public sealed unsafe class Ring
         }
         byte* record = _records + offset;
         Unsafe.WriteUnaligned(record, (uint)length);
-        Unsafe.WriteUnaligned(record + 4, trace.IsPresent ? FlagTrace : 0u);
+        Unsafe.WriteUnaligned(record + 4, trace.IsPresent ? trace.IsSampled ? FlagTrace | FlagSampled : FlagTrace : 0u);
         if (trace.IsPresent)
         {
             Unsafe.WriteUnaligned(record + 8, trace.TraceIdHigh);
@@ -180,8 +181,9 @@ public sealed unsafe class Ring
             ulong size = Round(length + RecordHeaderLength);
             if (size > available || size > toEnd)
                 return Break("record_out_of_range");
-            if ((Unsafe.ReadUnaligned<uint>(record + 4) & FlagTrace) != 0)
-                trace = new TraceContext(Unsafe.ReadUnaligned<ulong>(record + 8), Unsafe.ReadUnaligned<ulong>(record + 16), Unsafe.ReadUnaligned<ulong>(record + 24));
+            uint flags = Unsafe.ReadUnaligned<uint>(record + 4);
+            if ((flags & FlagTrace) != 0)
+                trace = new TraceContext(Unsafe.ReadUnaligned<ulong>(record + 8), Unsafe.ReadUnaligned<ulong>(record + 16), Unsafe.ReadUnaligned<ulong>(record + 24), (flags & FlagSampled) != 0);
             payload = new ReadOnlySpan<byte>(record + RecordHeaderLength, (int)length);
             _unreleased = (uint)size;
             return ReceiveStatus.Received;

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using CsCheck;
 using VNetMesh.Nat.Dns;
 using VNetMesh.Nat.Gateways;
 using VNetMesh.Nat.Sockets;
@@ -60,6 +61,51 @@ public sealed class DnsProxyTests : IDisposable
         Assert.Equal(TestNat.GatewayAddress, Frames.IpOf(record).Source);
         Assert.Equal(Answer(query), answer.Payload.ToArray());
         Assert.Equal(0, bench.Nat.Ask(() => bench.Nat.Gateway.Context.Neighbours.Find(Frames.GuestAddress)!.DnsQueries));
+    }
+
+    [Fact]
+    public void The_addresses_of_an_answer_are_known_by_the_name_that_was_asked()
+    {
+        using var server = new UdpPeer();
+        using Bench bench = Start(server);
+        Ask(bench, Query(3, "Www.Example.org"));
+        (byte[] asked, int port) = server.Receive();
+        server.Send(Answer(asked), port);
+        bench.Next();
+        Assert.Equal("www.example.org", bench.Nat.Ask(() => bench.Nat.Gateway.Context.Names.Find(Ipv4Address.Parse("192.0.2.9"))?.Name));
+        Assert.Null(bench.Nat.Ask(() => bench.Nat.Gateway.Context.Names.Find(Ipv4Address.Parse("192.0.2.10"))));
+    }
+
+    [Fact]
+    public void Any_octets_may_come_as_an_answer()
+    {
+        byte[] answer = Answer(Query(3, "www.example.org"));
+        for (int length = 0; length <= answer.Length; length++)
+            Assert.True(DnsMessage.Addresses(answer.AsSpan(0, length)).Count == (length == answer.Length ? 1 : 0));
+        Gen.Byte.Array[12, 200].Sample(octets =>
+        {
+            octets[4] = 0;
+            octets[5] = 1;
+            _ = DnsMessage.Addresses(octets);
+            _ = DnsMessage.QuestionName(octets);
+        });
+        // What a guest asks for must not reach a terminal as it is.
+        Assert.Equal("a??31mb", DnsMessage.QuestionName(Query(1, "a\u001b[31mb")));
+    }
+
+    [Fact]
+    public void Names_are_remembered_within_a_bound()
+    {
+        var names = new DnsNames();
+        byte[] answer = Answer(Query(3, "www.example.org"));
+        for (int i = 0; i <= DnsNames.Capacity; i++)
+        {
+            BinaryPrimitives.WriteInt32BigEndian(answer.AsSpan(answer.Length - 4), 0x0A000000 + i);
+            names.Learn(answer, i);
+        }
+        Assert.Null(names.Find(new Ipv4Address(0x0A000000)));
+        Assert.Equal(("www.example.org", 1L), names.Find(new Ipv4Address(0x0A000001)));
+        Assert.Equal(("www.example.org", (long)DnsNames.Capacity), names.Find(new Ipv4Address(0x0A000000 + DnsNames.Capacity)));
     }
 
     [Fact]

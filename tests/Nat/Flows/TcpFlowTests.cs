@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
+using OpenTelemetry.Trace;
 using VNetMesh.Links;
 using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Tests.Support;
@@ -273,7 +274,7 @@ public sealed class TcpFlowTests
         using var bench = new Bench();
         using var listener = new Listener();
         var guest = new Guest(bench, listener.Port);
-        var parent = new TraceContext(0x0102030405060708, 0x090A0B0C0D0E0F10, 0x1112131415161718);
+        var parent = new TraceContext(0x0102030405060708, 0x090A0B0C0D0E0F10, 0x1112131415161718, true);
         byte[] syn = guest.Build(TcpFlags.Syn, default);
         bench.Nat.Ask(() => bench.Nat.Gateway.Receive(syn, parent, EventLoop.Now));
         using Socket server = guest.Complete(listener);
@@ -291,6 +292,48 @@ public sealed class TcpFlowTests
         Assert.Equal("guest_reset", root.GetTagItem("vnetmesh.end_reason"));
         Assert.Contains(root.Events, named => named.Name == "established");
         Assert.Equal((int)listener.Port, dial.GetTagItem("network.peer.port"));
+    }
+
+    [Fact]
+    public void A_flow_that_fails_is_traced_although_nobody_sampled_it_and_tells_its_story()
+    {
+        var ended = new List<Activity>();
+        using var provider = OpenTelemetry.Sdk.CreateTracerProviderBuilder().AddSource("VNetMesh.Nat").SetSampler(new VNetMesh.Hosting.ServiceSampler(0, TimeProvider.System))
+            .AddProcessor(new Collecting(ended)).Build();
+        using var bench = new Bench();
+        using var open = new Listener();
+        ushort closed;
+        using (var gone = new Listener())
+            closed = gone.Port;
+        var refused = new Guest(bench, closed);
+        refused.Send(TcpFlags.Syn);
+        Assert.True(TestNat.Within(2, () => bench.Nat.Ask(() => bench.Nat.Gateway.Flows.Describe(1, EventLoop.Now))?.Flow.EndReason == "dial_refused"));
+        Assert.Equal(TcpFlags.Rst | TcpFlags.Ack, Frames.TcpOf(bench.Next()).Flags);
+        var guest = new Guest(bench, open.Port);
+        guest.Send(TcpFlags.Syn);
+        using (guest.Complete(open))
+            guest.Send(TcpFlags.Rst);
+        Assert.True(TestNat.Within(2, () => bench.Nat.Flows().Count == 0));
+
+        Activity[] ours = [.. ended.Where(activity => Equals(activity.GetTagItem("server.port"), (int)closed) || Equals(activity.GetTagItem("server.port"), (int)open.Port))];
+        Activity root = Assert.Single(ours);
+        Assert.Equal((int)closed, root.GetTagItem("server.port"));
+        Assert.Equal((ActivityStatusCode.Error, "dial_refused"), (root.Status, root.GetTagItem("vnetmesh.sampling.reason")));
+        Assert.Equal("refused", Assert.Single(ended, activity => activity.ParentSpanId == root.SpanId).GetTagItem("error.type"));
+        List<FlowRecord> stories = bench.Nat.Ask(() => bench.Nat.Gateway.Flows.Recent(Frames.GuestAddress, 10, EventLoop.Now));
+        Assert.Equal([2L, 1L], stories.Select(story => story.Flow.Number));
+        Assert.Equal(["first_frame", "dial", "dial_failed", "ended"], stories[1].Events.Select(entry => entry.What));
+        Assert.Equal(["first_frame", "dial", "dial_connected", "established", "ended"], stories[0].Events.Select(entry => entry.What));
+        Assert.Empty(bench.Nat.Ask(() => bench.Nat.Gateway.Flows.Recent(TestNat.GatewayAddress, 10, EventLoop.Now)));
+    }
+
+    private sealed class Collecting(List<Activity> ended) : OpenTelemetry.BaseProcessor<Activity>
+    {
+        public override void OnEnd(Activity data)
+        {
+            lock (ended)
+                ended.Add(data);
+        }
     }
 
     private sealed class Listener : IDisposable

@@ -259,9 +259,9 @@ public sealed class NetworkForwarderTests : ILinkObserver
     {
         (ForwardingPort a, FakeLink linkA) = Plug("a");
         (_, FakeLink linkB) = Plug("b");
-        linkA.NextTrace = new TraceContext(1, 2, 3);
+        linkA.NextTrace = new TraceContext(1, 2, 3, true);
         Send(a, linkA, Frames.Record(Frames.B, Frames.A));
-        Assert.Equal(new TraceContext(1, 2, 3), Assert.Single(linkB.Traces));
+        Assert.Equal(new TraceContext(1, 2, 3, true), Assert.Single(linkB.Traces));
     }
 
     [Fact]

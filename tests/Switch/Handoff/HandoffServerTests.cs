@@ -57,7 +57,7 @@ public sealed class HandoffServerTests : IAsyncLifetime
         using (second)
         {
             byte[] record = Frames.Record(Frames.B, Frames.A, 1400);
-            Assert.Equal(SendStatus.Sent, first.TrySend(record, new TraceContext(7, 8, 9)));
+            Assert.Equal(SendStatus.Sent, first.TrySend(record, new TraceContext(7, 8, 9, true)));
             first.Flush();
             Assert.Equal(record, await ReceiveAsync(second));
             second.TrySend(Frames.Record(Frames.A, Frames.B), default);
