@@ -30,19 +30,33 @@ public sealed class TelemetryTests : OwnInstanceTest
     {
         await using TestGuest guest = await Instance.AddGuestAsync("traced", "vmnet8");
         Assert.True(await guest.FetchesAsync("3"));
-        await Wait.UntilAsync(TimeSpan.FromSeconds(10), "spans of a DHCP exchange and of a NAT flow", () => HasChildren("vnetmesh-dhcp", "dhcp exchange") && HasChildren("vnetmesh-nat", "nat.flow"));
+        await Wait.UntilAsync(TimeSpan.FromSeconds(10), "spans of a DHCP exchange and of a NAT flow", () => HasChildren("vnetmesh-dhcp", "dhcp exchange") && HasChildren("vnetmesh-nat", "nat.flow")
+            && _receiver.Spans.Count(span => span.Name == "switch.first_frame") >= 2);
+        // A connection is some dozens of frames: there must not be a span for each.
+        Assert.InRange(_receiver.Spans.Count(span => span.Name == "switch.first_frame"), 2, 20);
         Log(_receiver.Describe());
 
         ReceivedSpan exchange = Root("vnetmesh-dhcp", "dhcp exchange");
         Assert.Equal(["discover", "offer", "request", "ack"], Children(exchange).Select(span => span.Name));
         Assert.Equal((await guest.AddressAsync()).ToString(), Children(exchange)[^1].Attributes["dhcp.address"]);
+        AssertBeganAtTheSwitch(exchange, guest, "flooded", "dhcp");
 
         ReceivedSpan flow = Root("vnetmesh-nat", "nat.flow");
         Assert.Contains(Children(flow), span => span.Name == "nat.dial");
-        Assert.Equal(["established", "first_byte_to_remote", "first_byte_to_guest"], flow.Events.Take(3));
+        Assert.Equal(["established", "first_byte_to_remote", "first_byte_from_remote", "first_byte_to_guest"], flow.Events.Take(4));
+        AssertBeganAtTheSwitch(flow, guest, "forwarded", "nat");
         Assert.Equal(Instance.WanAddress, flow.Attributes["server.address"]);
         Assert.NotEmpty(flow.Attributes["vnetmesh.end_reason"]);
         await Wait.UntilAsync(TimeSpan.FromSeconds(6), "metrics and logs come as well", () => _receiver.Signals.Contains("/v1/metrics") && _receiver.Signals.Contains("/v1/logs"));
+    }
+
+    // One trace across processes: the switch's span of the first frame is the parent of what the service made of it.
+    private void AssertBeganAtTheSwitch(ReceivedSpan child, TestGuest guest, string verdict, string service)
+    {
+        ReceivedSpan first = _receiver.Spans.First(span => span.TraceId == child.TraceId && span.SpanId == child.ParentId);
+        Assert.Equal(("vnetmesh-switch", "switch.first_frame", guest.Name, verdict), (first.Service, first.Name, first.Attributes["vnetmesh.port"], first.Attributes["vnetmesh.verdict"]));
+        Assert.True(verdict == "flooded" || first.Attributes["vnetmesh.port.egress"] == service);
+        Assert.Empty(first.ParentId);
     }
 
     private bool HasChildren(string service, string name) => _receiver.Spans.Any(span => span.Service == service && span.Name == name && Children(span).Length > 0);

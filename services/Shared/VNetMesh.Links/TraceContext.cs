@@ -16,7 +16,7 @@ public readonly record struct TraceContext(ulong TraceIdHigh, ulong TraceIdLow, 
     public static TraceContext Of(Activity activity)
     {
         Span<byte> id = stackalloc byte[IdLength];
-        activity.TraceId.CopyTo(id);
+        activity.TraceId.CopyTo(id[..16]);
         activity.SpanId.CopyTo(id[16..]);
         return new TraceContext(BinaryPrimitives.ReadUInt64BigEndian(id), BinaryPrimitives.ReadUInt64BigEndian(id[8..]), BinaryPrimitives.ReadUInt64BigEndian(id[16..]), activity.Recorded);
     }

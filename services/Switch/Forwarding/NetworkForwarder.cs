@@ -54,6 +54,7 @@ public sealed class NetworkForwarder : ILoopWork
 
     private readonly EventLoop? _loop;
     private readonly ILinkObserver _observer;
+    private readonly FlowTracer _tracer;
     private readonly List<ForwardingPort> _dirty = [];
     private List<ForwardingPort> _deferred = [];
     private List<ForwardingPort> _serving = [];
@@ -71,6 +72,7 @@ public sealed class NetworkForwarder : ILoopWork
         _settings = settings;
         _loop = loop;
         _observer = observer;
+        _tracer = new FlowTracer(name);
         _macs = new MacTable(settings.MaxMacs, settings.MacAgeing);
     }
 
@@ -239,7 +241,7 @@ public sealed class NetworkForwarder : ILoopWork
         int index = destination.IsMulticast ? -1 : _macs.Find(destination, _now);
         if (index < 0)
         {
-            Flood(ingress, record, header, trace);
+            Flood(ingress, record, header, TraceOf(ingress, null, record, trace));
             return;
         }
         ForwardingPort egress = _byIndex[index]!;
@@ -248,8 +250,11 @@ public sealed class NetworkForwarder : ILoopWork
         else if (AreIsolated(ingress, egress))
             Drop(ingress, DropCause.Isolated);
         else
-            Send(egress, record, header, trace);
+            Send(egress, record, header, TraceOf(ingress, egress, record, trace));
     }
+
+    private TraceContext TraceOf(ForwardingPort ingress, ForwardingPort? egress, ReadOnlySpan<byte> record, in TraceContext trace) =>
+        trace.IsPresent || egress is { Role: not PortRole.Service } || !FlowTracer.IsOn ? trace : _tracer.Begin(ingress, egress, record[VirtioNetHeader.Length..], _now);
 
     private DropCause? FindFault(in VirtioNetHeader header, int frameLength, MacAddress destination, MacAddress source)
     {
