@@ -60,6 +60,10 @@ public sealed record PortClientOptions
 /// the stream ends                                         StreamLink.EndReason
 /// the client is stopped                                   cancellation
 /// </code>
+/// A switch that lives but hangs keeps its end of everything: nothing is to be gained by another link. It is told by
+/// frames that it leaves untaken for two seconds (<see cref="IsStalled"/>, and the log); frames that find no room are
+/// <see cref="SendStatus.Full"/> meanwhile, and the same link goes on when the switch does.
+///
 /// Waits are 50 ms, doubled up to 1 s; a link that lived for a second sets them back.
 /// </summary>
 public sealed class PortClient : ILoopWork, IReadyHandler
@@ -67,6 +71,11 @@ public sealed class PortClient : ILoopWork, IReadyHandler
     private static readonly TimeSpan FirstWait = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+    private const long StallPatience = 2_000_000; // microseconds
+    private static readonly Action<ILogger, string, string, Exception?> LogStalled =
+        LoggerMessage.Define<string, string>(LogLevel.Warning, new EventId(3, "PortStalled"), "port {Port} of {Network}: the switch has taken no frame for 2 s");
+    private static readonly Action<ILogger, string, string, Exception?> LogGoesOn =
+        LoggerMessage.Define<string, string>(LogLevel.Information, new EventId(4, "PortGoesOn"), "port {Port} of {Network}: the switch takes frames again");
     private static readonly Action<ILogger, string, string, string, Exception?> LogUp =
         LoggerMessage.Define<string, string, string>(LogLevel.Information, new EventId(1, "PortUp"), "port {Port} of {Network} is up by {Way}");
     private static readonly Action<ILogger, string, string, string, Exception?> LogDown =
@@ -86,6 +95,10 @@ public sealed class PortClient : ILoopWork, IReadyHandler
     private FileDescriptor? _life;
     private EventLoop.Registration _lifeWatch;
     private TaskCompletionSource<string> _down = new();
+    private ulong _taken;
+    private bool _wasPending;
+    private long _pendingSince;
+    private volatile bool _isStalled;
 
     public PortClient(EventLoop loop, GrpcChannel switchChannel, string handoffSocket, PortClientOptions options, IPortHandler handler, ILogger logger)
     {
@@ -97,6 +110,9 @@ public sealed class PortClient : ILoopWork, IReadyHandler
         _handler = handler;
         _logger = logger;
     }
+
+    /// <summary>The switch is connected and has left frames untaken for two seconds. From any thread.</summary>
+    public bool IsStalled => _isStalled;
 
     /// <summary>Keeps the port connected until cancelled, and then returns; the link is down by then. To be called once at a time.</summary>
     public async Task RunAsync(CancellationToken cancellation)
@@ -136,7 +152,7 @@ public sealed class PortClient : ILoopWork, IReadyHandler
     {
         if (Failure is { } reason)
             TakeDown(reason);
-        return long.MaxValue;
+        return WatchForStall(now);
     }
 
     bool ILoopWork.PrepareToSleep() => Failure is null;
@@ -150,6 +166,28 @@ public sealed class PortClient : ILoopWork, IReadyHandler
         nint length = SysSocket.recv(_life.Number, &octet, 1, SysSocket.MSG_DONTWAIT);
         if (length == 0 || (length < 0 && Syscall.Errno is not (NativeErrno.EAGAIN or NativeErrno.EINTR)))
             TakeDown("the switch is gone, or has let go of the port");
+    }
+
+    /// <returns>When to look again: only while frames wait does this ask for the time.</returns>
+    private long WatchForStall(long now)
+    {
+        (ulong taken, ulong pending) = _link switch
+        {
+            RingLink ring => ring.Progress,
+            StreamLink stream => stream.Progress,
+            _ => default,
+        };
+        if (pending == 0 || taken != _taken || !_wasPending)
+        {
+            _taken = taken;
+            _pendingSince = now;
+        }
+        _wasPending = pending != 0;
+        bool isStalled = _wasPending && now - _pendingSince >= StallPatience;
+        if (isStalled != _isStalled)
+            (isStalled ? LogStalled : LogGoesOn)(_logger, _options.PortId, _options.Network, null);
+        _isStalled = isStalled;
+        return _wasPending ? Math.Max(_pendingSince, now - StallPatience / 2) + StallPatience : long.MaxValue;
     }
 
     private string? Failure => _link switch

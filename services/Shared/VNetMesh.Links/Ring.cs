@@ -132,6 +132,17 @@ public sealed unsafe class Ring
         return true;
     }
 
+    /// <summary>How far the consumer is, in octets, and how much it has not released yet. Producer's side.</summary>
+    public (ulong Taken, ulong Pending) Progress
+    {
+        get
+        {
+            if (_produced != _consumedSeen && Fault is null)
+                ReadConsumed();
+            return (_consumedSeen, Fault is null ? _produced - _consumedSeen : 0);
+        }
+    }
+
     /// <summary>True once after something was published while the consumer slept: ring its doorbell.</summary>
     public bool TakeConsumerDoorbell() => TakeFlag(ConsumerSleepsOffset);
 
@@ -368,6 +379,9 @@ public sealed class RingLink : IFrameLink
 
     /// <summary>How the far side broke the ring's rules; null while it has not.</summary>
     public string? Fault => _receive.Fault ?? _send.Fault;
+
+    /// <summary>Octets that the far side has taken since the ring was made, and those that it has not taken yet.</summary>
+    public (ulong Taken, ulong Pending) Progress => _disposed ? default : _send.Progress;
 
     public ReceiveStatus TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace)
     {

@@ -73,6 +73,9 @@ public sealed class StreamLink : IFrameLink
     /// <summary>Why the stream has ended; null while it has not.</summary>
     public string? EndReason => _ended;
 
+    /// <summary>Octets that were put on their way, and those that are not yet.</summary>
+    public (ulong Taken, ulong Pending) Progress => _disposed ? default : _out.Progress;
+
     /// <summary>Frames from the far side that were dropped because their length or their offload is out of range.</summary>
     public long MalformedFrames => Volatile.Read(ref _malformedFrames);
 

@@ -207,7 +207,8 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
             FileDescriptor[] sent = [memory.Descriptor.Duplicate(), far.Duplicate(), own.Duplicate()];
             LinkOffloads offloads = request.Offloads & (port.Info.Offloads ?? LinkOffloads.All);
             var link = new RingLink(memory, isMaker: true, own, far, offloads);
-            _ = FinishAsync(connection, port, link, new HandoffResponse(HandoffStatus.Ok, request.RingCapacity, offloads, ""), sent);
+            // What the switch itself takes is not limited: each record says what is left to be done to it.
+            _ = FinishAsync(connection, port, link, new HandoffResponse(HandoffStatus.Ok, request.RingCapacity, LinkOffloads.All, ""), sent);
         }
         catch (ArgumentOutOfRangeException exception)
         {
