@@ -53,7 +53,9 @@ public sealed partial class NatEngine : IAsyncDisposable
     }
 
     /// <summary>Opens gateways that are missing, closes those whose network is gone, and builds anew those whose network changed.</summary>
-    public async Task ReconcileAsync(IReadOnlyCollection<GatewaySettings> wanted)
+    /// <param name="existing">Names of all networks that there are, where they are known: forwards of others are forgotten.</param>
+    /// <exception cref="IOException">Forwards could not be forgotten; all else is done.</exception>
+    public async Task ReconcileAsync(IReadOnlyCollection<GatewaySettings> wanted, IReadOnlySet<string>? existing = null)
     {
         await _gate.WaitAsync();
         try
@@ -71,6 +73,8 @@ public sealed partial class NatEngine : IAsyncDisposable
                 if (!_served.ContainsKey(settings.Network))
                     await OpenAsync(settings);
             }
+            if (existing is not null)
+                ForgetForwards(existing);
         }
         finally
         {
@@ -177,6 +181,16 @@ public sealed partial class NatEngine : IAsyncDisposable
         _gate.Dispose();
     }
 
+    private void ForgetForwards(IReadOnlySet<string> existing)
+    {
+        List<ForwardRule> left = [.. _rules.Where(rule => existing.Contains(rule.Network))];
+        if (left.Count == _rules.Count)
+            return;
+        _store.Save(left);
+        LogForgot(_rules.Count - left.Count);
+        _rules = left;
+    }
+
     private async Task OpenAsync(GatewaySettings settings)
     {
         var gateway = new Gateway(settings, _shared);
@@ -227,6 +241,9 @@ public sealed partial class NatEngine : IAsyncDisposable
 
     [LoggerMessage(LogLevel.Error, "the stored forwards were set aside as {Path}, none is at work: {Reason}")]
     private partial void LogSetAside(string path, string reason);
+
+    [LoggerMessage(LogLevel.Information, "forgot {Count} forwards of networks that are gone")]
+    private partial void LogForgot(int count);
 
     [LoggerMessage(LogLevel.Information, "{Network}: gateway closed ({Reason})")]
     private partial void LogClosed(string network, string reason);

@@ -65,7 +65,7 @@ internal sealed class NatWorker(NatEngine engine, EventLoop loop, GrpcChannel ch
         loop.Start();
         try
         {
-            await new NetworkWatcher(channel, logger).RunAsync((networks, _) => engine.ReconcileAsync(GatewayTranslation.ToSettings(networks)), stoppingToken);
+            await new NetworkWatcher(channel, logger).RunAsync((networks, _) => engine.ReconcileAsync(GatewayTranslation.ToSettings(networks), networks.Select(network => network.Name).ToHashSet()), stoppingToken);
         }
         catch (OperationCanceledException)
         {

@@ -104,6 +104,90 @@ public sealed class EgressTests : OwnInstanceTest
     internal static async Task<bool> PingsAsync(NetworkNamespace from, string address) => (await from.RunAsync("ping", "-c", "1", "-W", "1", address)).ExitCode == 0;
 }
 
+/// <summary>IPv6 on vmnet1: guests configure themselves, and get out as IPv4 does.</summary>
+public sealed class EgressIpv6Tests : OwnInstanceTest
+{
+    private const string WanAddress = "2001:db8:9::1", HostWanAddress = "2001:db8:9::10";
+    private const string Settings = "sysctl -a 2>/dev/null | grep -E '^net.ipv6.*(forwarding|accept_ra) ' | sort; nft list ruleset; ip -6 route show default";
+
+    protected override InstanceOptions Options => new()
+    {
+        Up = false,
+        HostCommands =
+        [
+            ["sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.wan0.accept_dad=0", "net.ipv6.conf.wan0.disable_ipv6=0"],
+            ["ip", "addr", "add", HostWanAddress + "/64", "dev", "wan0", "nodad"],
+            ["ip", "-6", "route", "add", "default", "via", WanAddress],
+        ],
+    };
+
+    [Fact]
+    public async Task Guests_have_addresses_routers_and_nameservers_of_the_network()
+    {
+        await File.WriteAllTextAsync($"/etc/netns/{Instance.Host.Name}/resolv.conf", $"nameserver 127.0.0.53\nnameserver {Instance.WanAddress}\n", Cancellation);
+        (await Command.RunAsync("sh", "-c", $"""
+            set -e
+            ip -n {Instance.Wan.Name} addr add {WanAddress}/64 dev host0 nodad
+            ip -n {Instance.Wan.Name} -6 route add fd00:0:0:77::/64 via {HostWanAddress}
+            """)).EnsureSuccess();
+        string before = (await Instance.Host.RunAsync("sh", "-c", Settings)).Output;
+        (await Instance.VnetAsync("up")).EnsureSuccess();
+        (await Instance.VnetAsync("network", "update", "vmnet1", "--ipv6-prefix", "fd00:0:0:77::/64")).EnsureSuccess();
+        await using TestGuest guest = await Instance.AddGuestAsync("guest", "vmnet1");
+        await using TestGuest peer = await Instance.AddGuestAsync("peer", "vmnet1");
+        string address = await AddressAsync(guest), other = await AddressAsync(peer);
+        Assert.True(await EgressTests.PingsAsync(guest.Namespace, "fd00:0:0:77::1"), "the host");
+        Assert.True(await EgressTests.PingsAsync(guest.Namespace, other), "a peer");
+        Assert.DoesNotContain("default", (await guest.RunAsync("ip", "-6", "route")).Output, StringComparison.Ordinal);
+
+        // A guest that takes the host for its router all the same.
+        (await guest.RunAsync("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0", "metric", "1")).EnsureSuccess();
+        Assert.False(await EgressTests.PingsAsync(guest.Namespace, WanAddress));
+        (await guest.RunAsync("ip", "-6", "route", "del", "default", "via", "fe80::1", "dev", "eth0", "metric", "1")).EnsureSuccess();
+
+        (await Instance.VnetAsync("network", "update", "vmnet1", "--egress", "snat")).EnsureSuccess();
+        await Wait.UntilAsync(TimeSpan.FromSeconds(5), "the guest has a router", async () => (await guest.RunAsync("ip", "-6", "route")).Output.Contains("default via fe80::1", StringComparison.Ordinal));
+        Assert.Equal([HostWanAddress], await SourcesAsync(guest));
+        Assert.False(await EgressTests.PingsAsync(Instance.Wan, address));
+        CommandResult routed = (await Instance.VnetAsync("network", "update", "vmnet1", "--egress", "routed")).EnsureSuccess();
+        Assert.Contains($"ip -6 route add fd00:0:0:77::/64 via {HostWanAddress}", routed.Output, StringComparison.Ordinal);
+        Assert.Equal([address], await SourcesAsync(guest));
+        Assert.True(await EgressTests.PingsAsync(Instance.Wan, address));
+
+        // The host's nameservers that guests can reach, by DHCP.
+        await using TestGuest late = await Instance.AddGuestAsync("late", "vmnet1");
+        Assert.Equal(["nameserver " + Instance.WanAddress], (await File.ReadAllLinesAsync($"/etc/netns/{late.Name}/resolv.conf", Cancellation)).Where(line => line.StartsWith("nameserver", StringComparison.Ordinal)));
+
+        (await Instance.VnetAsync("network", "update", "vmnet1", "--egress", "none")).EnsureSuccess();
+        await Wait.UntilAsync(TimeSpan.FromSeconds(5), "the guest has no router any more", async () => !(await guest.RunAsync("ip", "-6", "route")).Output.Contains("default", StringComparison.Ordinal));
+        (await Instance.VnetAsync("network", "update", "vmnet1", "--egress", "snat", "--ipv6-prefix", "auto")).EnsureSuccess(); // "auto" leaves the prefix
+        await Wait.UntilAsync(TimeSpan.FromSeconds(5), "it has one again", async () => (await guest.RunAsync("ip", "-6", "route")).Output.Contains("default via fe80::1", StringComparison.Ordinal));
+        Assert.Equal([HostWanAddress], await SourcesAsync(guest));
+        (await Instance.VnetAsync("down")).EnsureSuccess();
+        Assert.Equal(before, (await Instance.Host.RunAsync("sh", "-c", Settings)).Output);
+    }
+
+    private static async Task<string> AddressAsync(TestGuest guest)
+    {
+        string found = "";
+        await Wait.UntilAsync(TimeSpan.FromSeconds(10), "the guest has made itself an address", async () =>
+        {
+            string[] words = (await guest.RunAsync("ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global", "-tentative")).Output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+            found = words.FirstOrDefault(word => word.StartsWith("fd00::77:", StringComparison.Ordinal))?.Split('/')[0] ?? "";
+            return found.Length > 0;
+        });
+        return found;
+    }
+
+    private async Task<string[]> SourcesAsync(TestGuest guest)
+    {
+        using Capture wan = Capture.Start(Instance.Wan, "host0", "icmp6 and ip6[40] == 128");
+        Assert.True(await EgressTests.PingsAsync(guest.Namespace, WanAddress));
+        await Wait.UntilAsync(TimeSpan.FromSeconds(3), "the capture has it", () => wan.Frames.Count > 0);
+        return [.. wan.Frames.Select(frame => frame.Packet.Extract<IPv6Packet>().SourceAddress.ToString()).Distinct()];
+    }
+}
+
 /// <summary>A host that is a router already, and has a firewall of its own.</summary>
 public sealed class EgressBesideFirewallTests : OwnInstanceTest
 {

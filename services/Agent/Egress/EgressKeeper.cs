@@ -38,6 +38,9 @@ public sealed partial class EgressKeeper(ChangeJournal journal, HostAccess host,
 
     internal static string TableOf(string stateDirectory) => "vnetmesh-" + Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(stateDirectory)))[..8];
 
+    /// <summary>For tests: as on a kernel without force_forwarding (before 6.17).</summary>
+    internal bool ForcesNothing { get; init; }
+
     /// <summary>Whether the adapter of a network may forward now: the table is there and knows it.</summary>
     public bool IsOpen(NetworkSpec network) => network.Egress != EgressMode.None && (_open.Contains(network.Id) || WasOpened(network));
 
@@ -48,6 +51,8 @@ public sealed partial class EgressKeeper(ChangeJournal journal, HostAccess host,
         List<NetworkSpec> present = [.. networks.Where(network => network.HostAddress is not null && adapters.Contains(network.Id))];
         List<NetworkSpec> wanted = [.. present.Where(network => network.Egress != EgressMode.None && network.Subnet is not null)];
         HostFacts facts = HostFacts.Look(adapters);
+        if (journal.Of<Ipv6ForwardingChange>(Owner).Any())
+            facts = facts with { ForwardsIpv6 = false }; // because of us alone
         _open.RemoveWhere(id => wanted.All(network => network.Id != id));
         _firewall.Forget(id => wanted.All(network => network.Id != id));
         bool isNeeded = wanted.Count > 0 || (present.Count > 0 && (facts.ForwardsIpv4 || facts.ForwardsIpv6));
@@ -78,8 +83,8 @@ public sealed partial class EgressKeeper(ChangeJournal journal, HostAccess host,
         List<ForwardingChange> openings = [];
         if (wanted.Count > 0)
             openings.AddRange(Openings(facts, "ipv4", "forwarding", HostFacts.AllIpv4));
-        bool isForced = HasForceForwarding(wanted);
-        bool opensAllIpv6 = wantsIpv6 && !isForced && (!facts.ForwardsIpv6 || journal.Of<Ipv6ForwardingChange>(Owner).Any());
+        bool isForced = !ForcesNothing && HasForceForwarding(wanted);
+        bool opensAllIpv6 = wantsIpv6 && !isForced && !facts.ForwardsIpv6;
         // Where the host forwards IPv6 as a whole there is nothing to force.
         if (wantsIpv6 && isForced && !facts.ForwardsIpv6)
             openings.AddRange(Openings(facts, "ipv6", "force_forwarding", ""));

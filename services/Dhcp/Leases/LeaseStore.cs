@@ -25,6 +25,10 @@ public interface ILeaseStore : IDisposable
     /// <inheritdoc cref="Write"/>
     void DeleteReservation(string network, string id);
 
+    /// <summary>Forgets all of a network: leases and reservations.</summary>
+    /// <inheritdoc cref="Write"/>
+    void DeleteNetwork(string network);
+
     /// <summary>Forgets leases that ended before that time.</summary>
     /// <inheritdoc cref="Write"/>
     void Purge(DateTimeOffset endedBefore);
@@ -128,6 +132,12 @@ public sealed class LeaseStore : ILeaseStore
 
     public void DeleteReservation(string network, string id) => Transact(() =>
         Execute("DELETE FROM reservations WHERE network = $network AND id = $id", ("$network", network), ("$id", id)));
+
+    public void DeleteNetwork(string network) => Transact(() =>
+    {
+        Execute("DELETE FROM leases WHERE network = $network", ("$network", network));
+        Execute("DELETE FROM reservations WHERE network = $network", ("$network", network));
+    });
 
     public void Purge(DateTimeOffset endedBefore) => Transact(() =>
         Execute("DELETE FROM leases WHERE expire < $time", ("$time", endedBefore.ToUnixTimeMilliseconds())));

@@ -5,6 +5,7 @@ using VNetMesh.Dhcp.Protocol;
 using VNetMesh.Dhcp.Serving;
 using VNetMesh.Hosting;
 using VNetMesh.Links;
+using VNetMesh.V1;
 
 namespace VNetMesh.Dhcp.Rpc;
 
@@ -62,8 +63,13 @@ internal static partial class DhcpRegistration
 internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop loop, StoreWriter writer, GrpcChannel channel, ILogger<DhcpWorker> logger) : IHostedService, IDisposable
 {
     private static readonly TimeSpan PurgeInterval = TimeSpan.FromHours(24);
+    private static readonly TimeSpan ResolverInterval = TimeSpan.FromSeconds(10);
 
     private readonly CancellationTokenSource _stop = new();
+    private readonly HostResolvers _hostResolvers = HostResolvers.FromEnvironment();
+    private readonly SemaphoreSlim _serving = new(1);
+    private volatile IReadOnlyList<Network>? _networks;
+    private volatile HostResolvers.List _resolvers = new([], []);
     private Task _work = Task.CompletedTask;
 
     /// <summary>Leases are read before the first question about them can come.</summary>
@@ -71,7 +77,7 @@ internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop lo
     {
         await directory.LoadAsync();
         loop.Start();
-        _work = Task.WhenAll(WatchAsync(_stop.Token), PurgeAsync(_stop.Token));
+        _work = Task.WhenAll(WatchAsync(_stop.Token), FollowResolversAsync(_stop.Token), PurgeAsync(_stop.Token));
     }
 
     /// <summary>Ports go first, then what is still to be written.</summary>
@@ -84,10 +90,50 @@ internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop lo
         loop.Dispose();
     }
 
-    public void Dispose() => _stop.Dispose();
+    public void Dispose()
+    {
+        _stop.Dispose();
+        _serving.Dispose();
+    }
 
     private Task WatchAsync(CancellationToken cancellation) =>
-        new NetworkWatcher(channel, logger).RunAsync((networks, _) => directory.ReconcileAsync(DhcpTranslation.ToSettings(networks)), cancellation);
+        new NetworkWatcher(channel, logger).RunAsync((networks, _) => ServeAsync(networks), cancellation);
+
+    /// <param name="networks">As the switch told them; null: as it told them last.</param>
+    private async Task ServeAsync(IReadOnlyList<Network>? networks)
+    {
+        await _serving.WaitAsync();
+        try
+        {
+            _networks = networks ?? _networks;
+            _resolvers = _hostResolvers.Read();
+            await directory.ReconcileAsync(DhcpTranslation.ToServed(_networks!, _resolvers), _networks!.Select(network => network.Name).ToHashSet());
+        }
+        finally
+        {
+            _serving.Release();
+        }
+    }
+
+    /// <summary>The host's nameservers change as it moves from one LAN to another; guests hear of it when they renew.</summary>
+    private async Task FollowResolversAsync(CancellationToken cancellation)
+    {
+        while (true)
+        {
+            await Task.Delay(ResolverInterval, cancellation);
+            if (_networks is null || _hostResolvers.Read().Means(_resolvers))
+                continue;
+            try
+            {
+                await ServeAsync(null);
+                LogResolvers(string.Join(' ', _resolvers.Ipv4.Select(address => address.ToString()).Concat(_resolvers.Ipv6.Select(address => address.ToString()))));
+            }
+            catch (IOException exception)
+            {
+                LogNotServed(exception.Message);
+            }
+        }
+    }
 
     private async Task PurgeAsync(CancellationToken cancellation)
     {
@@ -104,6 +150,12 @@ internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop lo
             }
         }
     }
+
+    [LoggerMessage(LogLevel.Information, "the host's nameservers are now: {Servers}")]
+    private partial void LogResolvers(string servers);
+
+    [LoggerMessage(LogLevel.Warning, "the networks cannot be brought in line: {Reason}")]
+    private partial void LogNotServed(string reason);
 
     [LoggerMessage(LogLevel.Warning, "leases that ended long ago are still kept: {Reason}")]
     private partial void LogNotPurged(string reason);

@@ -1,5 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using VNetMesh.Dhcp.Protocol;
+using VNetMesh.Dhcp.RouterAdvertisements;
 using VNetMesh.Dhcp.Serving;
 using VNetMesh.Packets;
 using VNetMesh.V1;
@@ -11,8 +12,10 @@ namespace VNetMesh.Dhcp.Rpc;
 /// <summary>Between the messages of the API and what the service works with.</summary>
 internal static class DhcpTranslation
 {
-    /// <summary>Settings of the networks that want DHCP.</summary>
-    public static List<NetworkSettings> ToSettings(IEnumerable<Network> networks) => [.. networks.Select(ToSettings).OfType<NetworkSettings>()];
+    /// <summary>The networks that want DHCP or router advertisements.</summary>
+    /// <param name="resolvers">The host's own nameservers.</param>
+    public static List<ServedNetwork> ToServed(IEnumerable<Network> networks, HostResolvers.List resolvers) =>
+        [.. networks.Select(network => new ServedNetwork(network.Name, ToSettings(network, resolvers), ToAdvertisements(network, resolvers))).Where(served => served.Dhcp is not null || served.Advertisements is not null)];
 
     public static V1.Lease ToMessage(Lease lease) => new()
     {
@@ -54,7 +57,7 @@ internal static class DhcpTranslation
         return pool;
     }
 
-    private static NetworkSettings? ToSettings(Network network)
+    private static NetworkSettings? ToSettings(Network network, HostResolvers.List resolvers)
     {
         if (network.Dhcpv4 is not { Enabled: true } dhcp || !Ipv4Subnet.TryParse(network.Ipv4Subnet, out Ipv4Subnet subnet)
             || !Ipv4Address.TryParse(dhcp.RangeStart, out Ipv4Address start) || !Ipv4Address.TryParse(dhcp.RangeEnd, out Ipv4Address end)
@@ -72,11 +75,18 @@ internal static class DhcpTranslation
             MaxLease = dhcp.MaxLease?.ToTimeSpan() is { } longest && longest > lease ? longest : lease,
             Mtu = (int)Math.Clamp(network.Mtu == 0 ? 1500 : network.Mtu, 576, 65535),
             Domain = dhcp.Domain,
-            DnsServers = Addresses(dhcp.DnsServers),
+            DnsServers = dhcp.DnsServers.Count == 0 && LeadsOut(network) ? resolvers.Ipv4 : Addresses(dhcp.DnsServers),
             Routers = Addresses(dhcp.Routers),
             Taken = Addresses([network.Ipv4HostAddress, network.Ipv4Gateway]),
         };
     }
+
+    private static AdvertisementSettings? ToAdvertisements(Network network, HostResolvers.List resolvers) =>
+        Ipv6Prefix.TryParse(network.Ipv6Prefix, out Ipv6Prefix prefix)
+            ? new AdvertisementSettings(prefix, network.Kind is NetworkKind.HostOnly or NetworkKind.Nat, LeadsOut(network), network.Mtu, LeadsOut(network) ? resolvers.Ipv6 : [])
+            : null;
+
+    private static bool LeadsOut(Network network) => network.Egress is NetworkEgress.Snat or NetworkEgress.Routed;
 
     private static List<Ipv4Address> Addresses(IEnumerable<string> texts)
     {

@@ -1,6 +1,7 @@
 using VNetMesh.Dhcp.Leases;
 using VNetMesh.Dhcp.Observability;
 using VNetMesh.Dhcp.Protocol;
+using VNetMesh.Dhcp.RouterAdvertisements;
 using VNetMesh.Links;
 using VNetMesh.Native;
 using VNetMesh.Packets;
@@ -42,6 +43,7 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
         _context = context;
         _logger = context.Logger;
         _traces = new ExchangeTraces(network, context.Time);
+        _advertiser = new RouterAdvertiser(mac, Random.Shared.NextDouble);
         Core = new DhcpCore(network, context.Options, context.Feed.Publish);
     }
 
@@ -107,6 +109,9 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
         _context.Writer.TryWrite(outside, null);
     }
 
+    /// <summary>DHCP is not wanted here now; leases stay. On the loop's thread.</summary>
+    public void Suspend() => Core.Suspend();
+
     public void OnLinkUp(IFrameLink link)
     {
         OnLinkDown("replaced");
@@ -114,6 +119,7 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
         _registration = _context.Loop.Register(link.Descriptor, SysEpoll.EPOLLIN, this);
         _mayHoldMore = true;
         _isLinkUp = true;
+        _advertiser.LinkIsUp(EventLoop.Now);
     }
 
     public void OnLinkDown(string reason)
@@ -135,10 +141,15 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
         DateTimeOffset time = _context.Time.GetUtcNow();
         if (Core.NextDue <= time)
             RunTimers(time);
+        // While the link is down what is due waits for it.
+        if (_link is not null && _advertiser.NextDue <= now)
+            SendAdvertisements(now);
         _link?.Flush();
+        long advertise = _link is null ? long.MaxValue : _advertiser.NextDue;
         DateTimeOffset due = Core.NextDue;
         // The clock on the wall may be set: look again within a minute.
-        return due - time > TimeSpan.FromMinutes(1) ? now + 60_000_000 : now + Math.Max(0, (long)(due - time).TotalMicroseconds + 1);
+        long serve = due - time > TimeSpan.FromMinutes(1) ? now + 60_000_000 : now + Math.Max(0, (long)(due - time).TotalMicroseconds + 1);
+        return Math.Min(serve, advertise);
     }
 
     public bool PrepareToSleep()
@@ -175,6 +186,11 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
     /// <summary>Takes one record from the link, whatever its bytes.</summary>
     internal void Receive(ReadOnlySpan<byte> record, in TraceContext trace, long now)
     {
+        if (IsIpv6(record))
+        {
+            ReceiveIpv6(record, now);
+            return;
+        }
         if (Core.Settings is not { } settings)
         {
             Counters.Count(DropCause.NotForUs);

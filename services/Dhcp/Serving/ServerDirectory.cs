@@ -2,12 +2,17 @@ using System.Security.Cryptography;
 using System.Text;
 using VNetMesh.Dhcp.Leases;
 using VNetMesh.Dhcp.Protocol;
+using VNetMesh.Dhcp.RouterAdvertisements;
 using VNetMesh.Packets;
 
 namespace VNetMesh.Dhcp.Serving;
 
 /// <summary>Keeps a server's port on the switch connected until cancelled, telling the server of each link.</summary>
 public delegate Task ConnectPort(NetworkServer server, CancellationToken cancellation);
+
+/// <summary>What one network wants: DHCP, router advertisements, or both.</summary>
+/// <param name="Network">"networks/{id}".</param>
+public sealed record ServedNetwork(string Network, NetworkSettings? Dhcp, AdvertisementSettings? Advertisements);
 
 /// <summary>How one network stands.</summary>
 public sealed record PoolStatus(string Network, long Size, int Bound, int Offered, int Declined, bool IsLinkUp, IReadOnlyList<(string, long)> Messages, IReadOnlyList<(string, long)> Drops);
@@ -59,16 +64,21 @@ public sealed class ServerDirectory(ServerContext context, ConnectPort connect) 
     }
 
     /// <summary>Opens what is missing, closes what is not wanted any more, and tells the others of their settings.</summary>
-    public async Task ReconcileAsync(IReadOnlyCollection<NetworkSettings> wanted)
+    /// <param name="existing">All networks that there are: what is on disk of another went with it.</param>
+    public async Task ReconcileAsync(IReadOnlyCollection<ServedNetwork> wanted, IReadOnlySet<string> existing)
     {
         await _gate.WaitAsync().ConfigureAwait(false);
         try
         {
-            HashSet<string> names = [.. wanted.Select(settings => settings.Network)];
+            HashSet<string> names = [.. wanted.Select(served => served.Network)];
             foreach (string network in await context.Loop.InvokeAsync(() => _servers.Keys.Where(name => !names.Contains(name)).ToList()).ConfigureAwait(false))
+            {
                 await CloseAsync(network).ConfigureAwait(false);
-            foreach (NetworkSettings settings in wanted)
-                await OpenAsync(settings).ConfigureAwait(false);
+                if (!existing.Contains(network))
+                    await context.Writer.RunAsync(store => store.DeleteNetwork(network)).ConfigureAwait(false);
+            }
+            foreach (ServedNetwork served in wanted)
+                await OpenAsync(served).ConfigureAwait(false);
         }
         finally
         {
@@ -188,9 +198,9 @@ public sealed class ServerDirectory(ServerContext context, ConnectPort connect) 
         return server;
     }
 
-    private async Task OpenAsync(NetworkSettings settings)
+    private async Task OpenAsync(ServedNetwork served)
     {
-        string network = settings.Network;
+        string network = served.Network;
         if (!await KnowsAsync(network).ConfigureAwait(false))
         {
             // It may have been served before, and be on disk: in its turn after all writes about it.
@@ -199,7 +209,11 @@ public sealed class ServerDirectory(ServerContext context, ConnectPort connect) 
         }
         NetworkServer server = await context.Loop.InvokeAsync(() =>
         {
-            _servers[network].Configure(settings);
+            if (served.Dhcp is { } settings)
+                _servers[network].Configure(settings);
+            else
+                _servers[network].Suspend();
+            _servers[network].Advertise(served.Advertisements);
             return _servers[network];
         }).ConfigureAwait(false);
         if (!_ports.ContainsKey(network))

@@ -48,6 +48,9 @@ public sealed class LeaseStoreTests : IDisposable
             Assert.Equal([reservation, other], store.ReadReservations(null));
             store.DeleteReservation("networks/test", "a");
             Assert.Equal([other], store.ReadReservations("networks/test"));
+            store.DeleteNetwork("networks/other");
+            Assert.Equal([LeaseAt(1, LeaseState.Released)], store.ReadLeases(null));
+            store.Write([Put(LeaseAt(3))]);
             store.Purge(LeaseAt(1).Expire);
             Assert.Equal(2, store.ReadLeases(null).Count);
             store.Purge(LeaseAt(1).Expire.AddMilliseconds(1));
@@ -168,6 +171,8 @@ public sealed class LeaseStoreTests : IDisposable
         public void WriteReservation(Reservation reservation) => throw new UnreachableException();
 
         public void DeleteReservation(string network, string id) => throw new UnreachableException();
+
+        public void DeleteNetwork(string network) => throw new UnreachableException();
 
         public void Purge(DateTimeOffset endedBefore) => throw new UnreachableException();
 

@@ -108,8 +108,8 @@ public sealed class ForwardTests : IDisposable
             Assert.True(added!.Listening);
             await Assert.ThrowsAsync<InvalidOperationException>(() => engine.AddForwardAsync(Rule(FlowProtocol.Tcp, port)));
             await Assert.ThrowsAsync<ListenRefusedException>(() => engine.AddForwardAsync(Rule(FlowProtocol.Tcp, port, id: "again")));
-            // The network goes and comes back: so does the listener, and the rule stays meanwhile.
-            await engine.ReconcileAsync([]);
+            // The network is a NAT network no more, and is one again: so does the listener, and the rule stays meanwhile.
+            await engine.ReconcileAsync([], new HashSet<string> { "networks/vmnet8" });
             Assert.False(Assert.Single(await engine.ForwardsAsync()).Listening);
             await engine.ReconcileAsync([nat.Settings]);
             Assert.True(Assert.Single(await engine.ForwardsAsync()).Listening);
@@ -122,6 +122,11 @@ public sealed class ForwardTests : IDisposable
         Assert.True(kept.Listening);
         Assert.True(await second.RemoveForwardAsync("networks/vmnet8", "web"));
         Assert.False(await second.RemoveForwardAsync("networks/vmnet8", "web"));
+        Assert.Empty(new ForwardStore(_file).Load());
+        // What belonged to a network that is gone does not come back with another of its name.
+        await second.AddForwardAsync(Rule(FlowProtocol.Tcp, port));
+        await second.ReconcileAsync([], new HashSet<string> { "networks/vmnet1" });
+        Assert.Empty(await second.ForwardsAsync());
         Assert.Empty(new ForwardStore(_file).Load());
     }
 
