@@ -1,4 +1,5 @@
 using System.CommandLine;
+using VNetMesh.Benchmarks.Load;
 
 namespace VNetMesh.Benchmarks;
 
@@ -7,6 +8,8 @@ internal static class Program
 {
     private static async Task<int> Main(string[] args)
     {
+        if (args is [Worker.Verb, _, ..])
+            return await Worker.MainAsync(args[1..]);
         var options = new BenchOptions();
         ParseResult parsed = options.Root.Parse(args);
         if (parsed.Errors.Count > 0)

@@ -12,6 +12,7 @@ internal static class NatRows
 {
     public const int JumboMtu = 65520;
     public const string Group = "nat";
+    private const int DatagramSize = 1400;
     public const string BestPrefix = "nat-tcp-best-";
 
     /// <summary>Two MTUs, two numbers of streams.</summary>
@@ -27,6 +28,8 @@ internal static class NatRows
                 yield return Tcp(mtu, Direction.In, streams);
             }
         }
+        yield return Datagrams("out", new Target(SystemNames.Pasta, 2));
+        yield return Datagrams("in", new Target(SystemNames.Pasta, 2));
         yield return ShortConnections();
         yield return KeptConnections();
     }
@@ -49,6 +52,17 @@ internal static class NatRows
             return [(await Iperf.TcpAsync(path.Guest, path.Site.Wan, Site.WanAddress, streams, direction, settings.Seconds, cancellation)).GigabitsPerSecond];
         });
     }
+
+    private static Row Datagrams(string way, params Target[] targets) => new("nat-udp-" + way, SystemNames.Nats,
+        [new Metric("nat-udp-" + way, Group, $"UDP, 1,400 bytes, {(way == "out" ? "guest→wan" : "wan→guest")}, received", "Gbit/s", true, targets)],
+        async (lab, system, settings, cancellation) =>
+        {
+            NatPath path = await lab.NatAsync(system, 1500);
+            UdpResult result = way == "out"
+                ? await Udp.PushAsync(path.Guest, path.Site.Wan, Site.WanAddress, DatagramSize, settings.Seconds, cancellation)
+                : await Udp.PullAsync(path.Guest, path.Site.Wan, Site.WanAddress, DatagramSize, settings.Seconds, cancellation);
+            return [result.GigabitsPerSecond];
+        });
 
     private static Row ShortConnections() => new("nat-requests-close", SystemNames.Nats,
         [new Metric("nat-requests-close", Group, "connect, request, close; 32 at a time", "1/s", true, new Target(SystemNames.Pasta, 2), new Target(SystemNames.Slirp, 2))],
