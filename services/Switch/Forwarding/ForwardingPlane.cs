@@ -1,5 +1,6 @@
 using VNetMesh.Links;
 using VNetMesh.Packets;
+using VNetMesh.Switch.Capturing;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Forwarding;
@@ -115,6 +116,12 @@ public sealed partial class ForwardingPlane : IDisposable
         return await loop.InvokeAsync(() => forwarder.ListMacs(EventLoop.Now)).ConfigureAwait(false);
     }
 
+    /// <summary>Begins to offer a network's frames to a capture; when the task is done, none goes by any more.</summary>
+    public Task AddCaptureAsync(CaptureSession session) => OnLoopAsync(session, forwarder => forwarder.AddCapture(session));
+
+    /// <summary>Ends a capture; when the task is done, nothing more is offered to it.</summary>
+    public Task RemoveCaptureAsync(CaptureSession session) => OnLoopAsync(session, forwarder => forwarder.RemoveCapture(session));
+
     /// <summary>The network's counters; null when there is no such network.</summary>
     public NetworkForwarder? TryFind(string network)
     {
@@ -126,6 +133,24 @@ public sealed partial class ForwardingPlane : IDisposable
     {
         foreach (EventLoop loop in _loops)
             loop.Dispose();
+    }
+
+    private async Task OnLoopAsync(CaptureSession session, Action<NetworkForwarder> action)
+    {
+        Placement placement;
+        lock (_lock)
+        {
+            if (!_networks.TryGetValue(session.Options.Network, out placement))
+            {
+                session.End(CaptureEnd.NetworkRemoved);
+                return;
+            }
+        }
+        await _loops[placement.Loop].InvokeAsync(() =>
+        {
+            action(placement.Forwarder);
+            return true;
+        }).ConfigureAwait(false);
     }
 
     private (NetworkForwarder Forwarder, EventLoop Loop) Find(string network)

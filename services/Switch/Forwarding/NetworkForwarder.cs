@@ -1,6 +1,7 @@
 using VNetMesh.Links;
 using VNetMesh.Packets;
 using VNetMesh.Packets.Offload;
+using VNetMesh.Switch.Capturing;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Forwarding;
@@ -32,6 +33,8 @@ namespace VNetMesh.Switch.Forwarding;
 ///           link lacks an offload ......................................... cut and completed by Segmenter, into the link's room
 ///           no link / full / down / refused / closed ...................... drop at the port it should have gone to
 ///
+///   somebody captures ─ FrameTap hears of each step and copies the frame at its end (nobody does: a null check)
+///
 ///   after the batch ─ Flush: each link that was written to or read from rings its peer's doorbell, once
 ///
 /// A link ends when its far side closes or breaks the rules. It is let go at once: its addresses are
@@ -62,6 +65,8 @@ public sealed class NetworkForwarder : ILoopWork
     private ForwardingPort[] _ports = [];
     private ForwardingSettings _settings;
     private MacTable _macs;
+    private FrameTap? _tap;
+    private bool _isClosed;
     private long _now;
     private long _nextSweep = long.MaxValue;
 
@@ -172,6 +177,25 @@ public sealed class NetworkForwarder : ILoopWork
     {
         foreach (ForwardingPort port in _ports)
             RemovePort(port);
+        _isClosed = true;
+        _tap?.Close();
+        _tap = null;
+    }
+
+    public void AddCapture(CaptureSession session)
+    {
+        if (_isClosed)
+            session.End(CaptureEnd.NetworkRemoved);
+        else
+            (_tap ??= new FrameTap()).Add(session);
+    }
+
+    public void RemoveCapture(CaptureSession session)
+    {
+        _tap?.Remove(session);
+        if (_tap is { IsEmpty: true })
+            _tap = null;
+        session.End(CaptureEnd.Stopped);
     }
 
     public List<(MacAddress Address, string Port, long Age)> ListMacs(long now) =>
@@ -189,8 +213,10 @@ public sealed class NetworkForwarder : ILoopWork
                 break;
             }
             ReceiveStatus status = link.TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace);
-            if (status == ReceiveStatus.Received)
+            if (status == ReceiveStatus.Received && _tap is null)
                 Forward(port, record, trace);
+            else if (status == ReceiveStatus.Received)
+                ForwardCaptured(port, record, trace);
             else if (status == ReceiveStatus.Broken)
                 Break(port);
             else if (status == ReceiveStatus.Closed)
@@ -217,6 +243,14 @@ public sealed class NetworkForwarder : ILoopWork
     }
 
     public bool PrepareToSleep() => _deferred.Count == 0 && _serving.Count == 0;
+
+    private void ForwardCaptured(ForwardingPort ingress, ReadOnlySpan<byte> record, in TraceContext trace)
+    {
+        _tap!.Begin();
+        Forward(ingress, record, trace);
+        // The record is there until the next is taken from its link.
+        _tap.End(ingress, record);
+    }
 
     private void Forward(ForwardingPort ingress, ReadOnlySpan<byte> record, in TraceContext trace)
     {
@@ -281,6 +315,7 @@ public sealed class NetworkForwarder : ILoopWork
 
     private void Flood(ForwardingPort ingress, ReadOnlySpan<byte> record, in VirtioNetHeader header, in TraceContext trace)
     {
+        _tap?.OnFlooded();
         foreach (ForwardingPort egress in _ports)
         {
             if (egress != ingress && egress.Link is not null && !AreIsolated(ingress, egress))
@@ -296,6 +331,7 @@ public sealed class NetworkForwarder : ILoopWork
             SendAsItIs(egress, link, record, trace);
         else
             SendInSoftware(egress, record, header, trace);
+        _tap?.OnOffered(egress);
     }
 
     private void SendAsItIs(ForwardingPort egress, IFrameLink link, ReadOnlySpan<byte> record, in TraceContext trace)
@@ -384,6 +420,7 @@ public sealed class NetworkForwarder : ILoopWork
     {
         port.Counters.CountDrop(cause);
         Counters.CountDrop(cause);
+        _tap?.OnDropped(port, cause);
     }
 
     private void MarkForFlush(ForwardingPort port)

@@ -13,21 +13,19 @@ internal static class FrameMessages
     public static Frame ToMessage(ReadOnlySpan<byte> record)
     {
         VirtioNetHeader header = VirtioNetHeader.Read(record);
-        var frame = new Frame { Data = ByteString.CopyFrom(record[VirtioNetHeader.Length..]) };
-        if (header.NeedsChecksum || header.GsoKind != VirtioNetHeader.GsoNone)
-        {
-            frame.Offload = new FrameOffload
-            {
-                NeedsCsum = header.NeedsChecksum,
-                CsumStart = header.ChecksumStart,
-                CsumOffset = header.ChecksumOffset,
-                GsoType = header.GsoKind,
-                GsoSize = header.GsoSize,
-                HdrLen = header.HeaderLength,
-            };
-        }
-        return frame;
+        return new Frame { Data = ByteString.CopyFrom(record[VirtioNetHeader.Length..]), Offload = ToOffload(header) };
     }
+
+    /// <summary>Null where the header says nothing.</summary>
+    public static FrameOffload? ToOffload(in VirtioNetHeader header) => !header.NeedsChecksum && header.GsoKind == VirtioNetHeader.GsoNone ? null : new FrameOffload
+    {
+        NeedsCsum = header.NeedsChecksum,
+        CsumStart = header.ChecksumStart,
+        CsumOffset = header.ChecksumOffset,
+        GsoType = header.GsoKind,
+        GsoSize = header.GsoSize,
+        HdrLen = header.HeaderLength,
+    };
 
     /// <summary>Writes a client's frame as a record. Whether header and frame fit each other, the data path checks.</summary>
     /// <param name="record">Room for <see cref="FrameRecord.MaxLength"/> octets.</param>
