@@ -54,6 +54,26 @@ public sealed class CliTests(SharedInstance shared) : SharedInstanceTest(shared)
         Assert.Contains("vmnet8", (await Instance.VnetAsync("network", "ls")).Output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_guests_last_doings_are_told_without_any_backend()
+    {
+        await using TestGuest guest = await Instance.AddGuestAsync("told", "vmnet8");
+        Assert.True(await guest.FetchesAsync("3"));
+        Assert.Equal(7, (await guest.RunAsync("curl", "-s", "--max-time", "3", $"http://{Instance.WanAddress}:1/")).ExitCode);
+        using JsonDocument told = await Instance.JsonAsync("trace", guest.Name);
+        Assert.Equal(["ack", "offer"], told.RootElement.GetProperty("exchanges").EnumerateArray().Select(entry => entry.GetProperty("decision").GetString()).Where(decision => decision is "offer" or "ack"));
+        JsonElement[] flows = [.. told.RootElement.GetProperty("flows").EnumerateArray()];
+        string?[] reasons = [.. flows.Select(flow => flow.GetProperty("flow").GetProperty("endReason").GetString())];
+        JsonElement refused = flows[Array.IndexOf(reasons, "dial_refused")];
+        Assert.Equal(["first_frame", "dial", "dial_failed", "ended"], refused.GetProperty("events").EnumerateArray().Select(entry => entry.GetProperty("what").GetString()));
+        string name = refused.GetProperty("flow").GetProperty("name").GetString()!;
+        Assert.Contains("dial_refused", (await Instance.VnetAsync("flow", "show", name)).EnsureSuccess().Output, StringComparison.Ordinal);
+        Assert.Contains("request → ack", (await Instance.VnetAsync("trace", guest.Name)).EnsureSuccess().Output, StringComparison.Ordinal);
+        Assert.Equal(5, (await Instance.VnetAsync("flow", "show", "vmnet8/999999")).ExitCode);
+        Assert.Equal(5, (await Instance.VnetAsync("trace", "nobody")).ExitCode);
+        Assert.Equal(2, (await Instance.VnetAsync("trace", guest.Name, "-n", "0")).ExitCode);
+    }
+
     /// <summary>The exit codes are those of docs/cli.md.</summary>
     [Fact]
     public async Task Errors_are_one_line_and_have_their_exit_code()

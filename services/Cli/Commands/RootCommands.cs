@@ -32,6 +32,8 @@ internal static class RootCommands
         DhcpCommands.Leases(services, output),
         DhcpCommands.Reservations(services, output),
         NatCommands.Create(services, output),
+        TraceCommands.Flow(services, output),
+        TraceCommands.Trace(services, output),
         HostCommands.Devices(services, output),
         HostCommands.Host(services, output),
         LogCommands.Create(services, output),

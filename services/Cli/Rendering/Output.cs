@@ -33,6 +33,8 @@ internal sealed class Output(TextWriter writer, bool isTerminal, int width)
         writer.WriteLine("]");
     }
 
+    public static string ToJson(IMessage message) => Json.Format(message);
+
     public void WriteJson(IMessage message) => writer.WriteLine(Json.Format(message));
 
     /// <summary>A table; says so when it is empty.</summary>

@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using Grpc.Core;
 using VNetMesh.Dhcp.Leases;
+using VNetMesh.Dhcp.Observability;
 using VNetMesh.Dhcp.Serving;
 using VNetMesh.Hosting;
 using VNetMesh.Packets;
@@ -14,6 +15,8 @@ namespace VNetMesh.Dhcp.Rpc;
 internal sealed partial class DhcpRpc(ServerDirectory directory, IHostApplicationLifetime lifetime) : DhcpService.DhcpServiceBase
 {
     private const string AllNetworks = "networks/-";
+    private const int MaxExchanges = 500;
+    private const int DefaultExchanges = 50;
 
     public override async Task<ListLeasesResponse> ListLeases(ListLeasesRequest request, ServerCallContext context)
     {
@@ -96,6 +99,18 @@ internal sealed partial class DhcpRpc(ServerDirectory directory, IHostApplicatio
         var response = new ListPoolsResponse();
         response.Pools.AddRange((await directory.ListPoolsAsync()).Select(DhcpTranslation.ToMessage));
         return response;
+    }
+
+    public override async Task<ListExchangesResponse> ListExchanges(ListExchangesRequest request, ServerCallContext context)
+    {
+        string? network = await ReadParentAsync(request.Parent);
+        if (request.PageSize is < 0 or > MaxExchanges)
+            throw RpcErrors.InvalidArgument("PAGE_SIZE_OUT_OF_RANGE", $"page_size must be 0 to {MaxExchanges}");
+        MacAddress? mac = request.Mac.Length == 0 ? null
+            : MacAddress.TryParse(request.Mac, out MacAddress parsed) ? parsed
+            : throw RpcErrors.InvalidArgument("MAC_INVALID", $"'{request.Mac}' is no MAC address such as 02:00:5e:10:00:01", ("mac", request.Mac));
+        List<ExchangeEntry> entries = await directory.ListExchangesAsync(network, mac, request.PageSize == 0 ? DefaultExchanges : request.PageSize);
+        return new ListExchangesResponse { Events = { entries.Select(DhcpTranslation.ToMessage) } };
     }
 
     /// <returns>The network; null for all.</returns>

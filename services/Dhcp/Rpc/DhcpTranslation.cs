@@ -1,4 +1,5 @@
 using Google.Protobuf.WellKnownTypes;
+using VNetMesh.Dhcp.Observability;
 using VNetMesh.Dhcp.Protocol;
 using VNetMesh.Dhcp.RouterAdvertisements;
 using VNetMesh.Dhcp.Serving;
@@ -37,6 +38,19 @@ internal static class DhcpTranslation
         ClientId = reservation.ClientId,
         Ipv4Address = reservation.Address.ToString(),
         Hostname = reservation.HostName,
+    };
+
+    public static ExchangeEvent ToMessage(ExchangeEntry entry) => new()
+    {
+        Time = Timestamp.FromDateTimeOffset(entry.Time),
+        Network = entry.Network,
+        Mac = entry.Mac.ToString(),
+        TransactionId = entry.Transaction,
+        Message = entry.Message,
+        Decision = entry.Decision.ToString().ToLowerInvariant(),
+        Ipv4Address = entry.Address.IsAny ? "" : entry.Address.ToString(),
+        Reason = entry.Reason,
+        Cause = entry.Cause,
     };
 
     public static Pool ToMessage(PoolStatus status)

@@ -44,10 +44,14 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
         _logger = context.Logger;
         _traces = new ExchangeTraces(network, context.Time);
         _advertiser = new RouterAdvertiser(mac, Random.Shared.NextDouble);
+        Exchanges = new ExchangeLog(network, context.Time);
         Core = new DhcpCore(network, context.Options, context.Feed.Publish);
     }
 
     /// <summary>"networks/{id}".</summary>
+    /// <summary>What the last clients asked and were told. On the loop's thread.</summary>
+    public ExchangeLog Exchanges { get; }
+
     public string Network { get; }
 
     public string NetworkId => Network[(Network.LastIndexOf('/') + 1)..];
@@ -243,6 +247,7 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
     {
         if (decision.Cause is { } cause)
             Counters.Count(cause);
+        Exchanges.Add(decision);
         LogDecision(Network, decision.Message.Type, decision.Message.Mac, decision.Kind, decision.Address, decision.Reason);
         switch (decision.Kind)
         {
@@ -283,7 +288,9 @@ public sealed partial class NetworkServer : IPortHandler, IReadyHandler, ILoopWo
         if (failure is { } cause)
         {
             Counters.Count(cause);
-            _traces.Answered(Core.CommitFailed(decision, cause, now), DropCauses.NameOf(cause));
+            Decision failed = Core.CommitFailed(decision, cause, now);
+            Exchanges.Add(failed);
+            _traces.Answered(failed, DropCauses.NameOf(cause));
             return;
         }
         Decision done = Core.Committed(decision, now);

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using VNetMesh.Dhcp.Leases;
+using VNetMesh.Dhcp.Observability;
 using VNetMesh.Dhcp.Protocol;
 using VNetMesh.Dhcp.RouterAdvertisements;
 using VNetMesh.Packets;
@@ -177,6 +178,14 @@ public sealed class ServerDirectory(ServerContext context, ConnectPort connect) 
     /// <summary>Of the networks that are served now.</summary>
     public Task<List<PoolStatus>> ListPoolsAsync() => context.Loop.InvokeAsync(() => _servers.Values.Where(server => server.Core.Settings is not null).Select(server =>
         new PoolStatus(server.Network, server.PoolSize, server.Table.Bound, server.Table.Offered, server.Table.Declined, server.IsLinkUp, [.. server.Counters.Messages()], [.. server.Counters.Drops()])).ToList());
+
+    /// <summary>What clients asked last and were told, the newest first.</summary>
+    /// <param name="network">Null: all.</param>
+    /// <param name="mac">Null: of every client.</param>
+    public Task<List<ExchangeEntry>> ListExchangesAsync(string? network, MacAddress? mac, int count) => context.Loop.InvokeAsync(() => _servers.Values
+        .Where(server => network is null || server.Network == network)
+        .SelectMany(server => server.Exchanges.List(mac))
+        .OrderByDescending(entry => entry.Time).Take(count).ToList());
 
     public Task<bool> KnowsAsync(string network) => context.Loop.InvokeAsync(() => _servers.ContainsKey(network));
 
