@@ -6,7 +6,7 @@ namespace VNetMesh.Benchmarks.Load;
 
 /// <summary>What one run of iperf3 moved, counted at the receiver.</summary>
 /// <param name="GigabitsPerSecond">Sum over the streams; of both directions when both were asked for.</param>
-/// <param name="Bytes">Payload that arrived.</param>
+/// <param name="Bytes">Payload of the whole run, with the second that is left out.</param>
 public sealed record IperfResult(double GigabitsPerSecond, double Bytes);
 
 /// <summary>Which way the payload goes, seen from the client.</summary>
@@ -51,13 +51,22 @@ public static class Iperf
             throw new BenchmarkException("iperf3: " + error.GetString());
         if (!document.RootElement.TryGetProperty("end", out JsonElement end) || !end.TryGetProperty("sum_received", out JsonElement received))
             throw new BenchmarkException("iperf3 told no result");
-        double bits = received.GetProperty("bits_per_second").GetDouble(), bytes = received.GetProperty("bytes").GetDouble();
+        double bits = received.GetProperty("bits_per_second").GetDouble();
         if (end.TryGetProperty("sum_received_bidir_reverse", out JsonElement reverse))
-        {
             bits += reverse.GetProperty("bits_per_second").GetDouble();
-            bytes += reverse.GetProperty("bytes").GetDouble();
+        return bits > 0 ? new IperfResult(bits / 1e9, AllBytes(document.RootElement)) : throw new BenchmarkException("iperf3: nothing arrived");
+    }
+
+    /// <summary>The end counts no omitted seconds; the intervals do.</summary>
+    private static double AllBytes(JsonElement root)
+    {
+        double bytes = 0;
+        foreach (JsonElement interval in root.GetProperty("intervals").EnumerateArray())
+        {
+            foreach (string sum in new[] { "sum", "sum_bidir_reverse" })
+                bytes += interval.TryGetProperty(sum, out JsonElement part) ? part.GetProperty("bytes").GetDouble() : 0;
         }
-        return bits > 0 ? new IperfResult(bits / 1e9, bytes) : throw new BenchmarkException("iperf3: nothing arrived");
+        return bytes;
     }
 
     private static JsonDocument ParseDocument(string json)

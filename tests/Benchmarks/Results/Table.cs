@@ -7,10 +7,12 @@ namespace VNetMesh.Benchmarks.Results;
 /// <summary>Results as text: per group the metrics, each system's median, and beside each peer the ratio of VNetMesh to it.</summary>
 public static class Table
 {
+    private static readonly string[] GroupOrder = ["switch", "nat", "cost", "attach"];
+
     public static string Render(IReadOnlyList<MetricResult> results, bool markdown)
     {
         var text = new StringBuilder();
-        foreach (IGrouping<string, MetricResult> group in results.GroupBy(result => result.Metric.Group))
+        foreach (IGrouping<string, MetricResult> group in results.GroupBy(result => result.Metric.Group).OrderBy(group => Array.IndexOf(GroupOrder, group.Key)))
         {
             string[] peers = [.. group.SelectMany(result => result.Systems.Keys).Where(system => system != SystemNames.VNetMesh).Distinct()];
             List<string[]> lines = [[group.Key, "unit", SystemNames.VNetMesh, .. peers.Select(peer => peer + " (ratio)"), "target"]];

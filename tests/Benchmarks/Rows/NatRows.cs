@@ -46,10 +46,10 @@ internal static class NatRows
         string name = $"nat-tcp-{mtu}-{way}-{streams}";
         string title = $"TCP {(direction == Direction.Out ? "guest→wan" : "wan→guest")}, {streams} stream{(streams == 1 ? "" : "s")}, MTU {mtu}";
         Target[] targets = mtu == 1500 && streams == 1 ? [new Target(SystemNames.Veth, 0.45), new Target(SystemNames.Pasta, 5), new Target(SystemNames.Slirp, 5)] : [];
-        return new Row(name, SystemNames.Nats, [new Metric(name, Group, title, "Gbit/s", true, targets)], async (lab, system, settings, cancellation) =>
+        return new Row(name, SystemNames.Nats, [new Metric(name, Group, title, "Gbit/s", true, targets), .. CpuCost.Metrics(name, "nat, " + title)], async (lab, system, settings, cancellation) =>
         {
             NatPath path = await lab.NatAsync(system, mtu);
-            return [(await Iperf.TcpAsync(path.Guest, path.Site.Wan, Site.WanAddress, streams, direction, settings.Seconds, cancellation)).GigabitsPerSecond];
+            return await CpuCost.MeasureAsync(path.Processes, () => Iperf.TcpAsync(path.Guest, path.Site.Wan, Site.WanAddress, streams, direction, settings.Seconds, cancellation));
         });
     }
 

@@ -11,5 +11,5 @@ public sealed record RunSettings(int Seconds);
 /// <param name="Name">For <c>--row</c>.</param>
 /// <param name="Systems">Who gets it, in this order.</param>
 /// <param name="Metrics">What comes out, in the order of the values.</param>
-/// <param name="MeasureAsync">Does it once and gives one value for each metric. Throws BenchmarkException when it cannot.</param>
-public sealed record Row(string Name, IReadOnlyList<string> Systems, IReadOnlyList<Metric> Metrics, Func<Lab, string, RunSettings, CancellationToken, Task<double[]>> MeasureAsync);
+/// <param name="MeasureAsync">Does it once and gives one value for each metric, null where the system has none. Throws BenchmarkException when it cannot.</param>
+public sealed record Row(string Name, IReadOnlyList<string> Systems, IReadOnlyList<Metric> Metrics, Func<Lab, string, RunSettings, CancellationToken, Task<double?[]>> MeasureAsync);

@@ -39,10 +39,13 @@ public sealed class Runner(Lab lab, RunSettings settings, int rounds, TextWriter
     {
         try
         {
-            double[] values = await row.MeasureAsync(lab, system, settings, cancellation);
+            double?[] values = await row.MeasureAsync(lab, system, settings, cancellation);
             for (int at = 0; at < results.Length; at++)
-                results[at].Of(system).Values.Add(values[at]);
-            return string.Join(", ", results.Select((result, at) => $"{Table.Number(values[at])} {result.Metric.Unit}"));
+            {
+                if (values[at] is { } value)
+                    results[at].Of(system).Values.Add(value);
+            }
+            return string.Join(", ", results.Select((result, at) => values[at] is null ? "" : $"{Table.Number(values[at])} {result.Metric.Unit}").Where(text => text.Length > 0));
         }
         catch (Exception exception) when (IsFailure(exception) && !cancellation.IsCancellationRequested)
         {

@@ -23,10 +23,10 @@ internal static class SwitchRows
     ];
 
     private static Row Tcp(string name, string title, int streams, Direction direction, params Target[] targets) =>
-        new(name, SystemNames.Switches, [new Metric(name, Group, title, "Gbit/s", true, targets)], async (lab, system, settings, cancellation) =>
+        new(name, SystemNames.Switches, [new Metric(name, Group, title, "Gbit/s", true, targets), .. CpuCost.Metrics(name, "switch, " + title)], async (lab, system, settings, cancellation) =>
         {
             SwitchPath path = await lab.SwitchAsync(system);
-            return [(await Iperf.TcpAsync(path.Left, path.Right, path.RightAddress, streams, direction, settings.Seconds, cancellation)).GigabitsPerSecond];
+            return await CpuCost.MeasureAsync(path.Processes, () => Iperf.TcpAsync(path.Left, path.Right, path.RightAddress, streams, direction, settings.Seconds, cancellation));
         });
 
     private static Row Frames(int size) => new($"switch-udp-{size}", SystemNames.Switches, [new Metric($"switch-udp-{size}", Group, $"UDP, {size}-byte frames, received", "1/s", true)],

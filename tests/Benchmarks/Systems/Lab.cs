@@ -17,6 +17,7 @@ public sealed class Lab : IAsyncDisposable
     private readonly List<IAsyncDisposable> _made = [];
     private readonly CancellationToken _cancellation;
     private readonly string _pasta;
+    private int _fresh;
 
     private Lab(string pasta, CancellationToken cancellation) => (_pasta, _cancellation) = (pasta, cancellation);
 
@@ -43,9 +44,10 @@ public sealed class Lab : IAsyncDisposable
         return instance;
     });
 
-    /// <summary>One more VNetMesh, not yet up, for rows that need it to themselves. The caller takes it down when it can.</summary>
-    /// <param name="id">Short, and not used before.</param>
-    public async Task<VNetMeshInstance> NewInstanceAsync(string id)
+    /// <summary>One more VNetMesh, not yet up, for a measurement that needs it to itself. The caller takes it down when done.</summary>
+    public Task<VNetMeshInstance> NewInstanceAsync() => NewInstanceAsync("f" + (++_fresh).ToString(CultureInfo.InvariantCulture));
+
+    private async Task<VNetMeshInstance> NewInstanceAsync(string id)
     {
         Site site = await SiteAsync(id);
         return Keep(new VNetMeshInstance($"{_prefix}-{id}", site));
@@ -93,9 +95,8 @@ public sealed class Lab : IAsyncDisposable
     private async Task<SwitchPath> VNetMeshSwitchAsync()
     {
         VNetMeshInstance instance = await VNetMeshAsync();
-        (NetworkNamespace left, _) = await instance.GuestAsync("a", "vmnet8", _cancellation);
-        (NetworkNamespace right, string address) = await instance.GuestAsync("b", "vmnet8", _cancellation);
-        return new SwitchPath(left, right, address, instance.Processes);
+        VNetMeshGuest left = await instance.GuestAsync("a", "vmnet8", _cancellation), right = await instance.GuestAsync("b", "vmnet8", _cancellation);
+        return new SwitchPath(left.Namespace, right.Namespace, right.Address, instance.Processes);
     }
 
     private async Task<NatPath> VNetMeshNatAsync(int mtu)
@@ -103,8 +104,8 @@ public sealed class Lab : IAsyncDisposable
         VNetMeshInstance instance = await VNetMeshAsync();
         if (mtu != 1500)
             await instance.CreateJumboNetworkAsync("jumbo", mtu, _cancellation);
-        (NetworkNamespace guest, _) = mtu == 1500 ? await instance.GuestAsync("a", "vmnet8", _cancellation) : await instance.GuestAsync("j", "jumbo", _cancellation);
-        return new NatPath(guest, instance.Site, instance.Processes);
+        VNetMeshGuest guest = mtu == 1500 ? await instance.GuestAsync("a", "vmnet8", _cancellation) : await instance.GuestAsync("j", "jumbo", _cancellation);
+        return new NatPath(guest.Namespace, instance.Site, instance.Processes);
     }
 
     /// <summary>The host itself: what a proxy on it could reach if it cost nothing.</summary>

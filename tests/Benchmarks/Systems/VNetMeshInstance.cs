@@ -3,13 +3,16 @@ using VNetMesh.Benchmarks.Running;
 
 namespace VNetMesh.Benchmarks.Systems;
 
+/// <summary>A guest with its IPv4 address and its MAC address.</summary>
+public sealed record VNetMeshGuest(NetworkNamespace Namespace, string Address, string Mac);
+
 /// <summary>A whole VNetMesh of its own, as <c>vnet up</c> starts it: a host namespace, run and state folders nobody else has.</summary>
 public sealed class VNetMeshInstance : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private readonly Dictionary<string, string> _environment;
     private readonly string _prefix;
-    private readonly Dictionary<string, Task<(NetworkNamespace Namespace, string Address)>> _guests = [];
+    private readonly Dictionary<string, Task<VNetMeshGuest>> _guests = [];
     private bool _up;
 
     public VNetMeshInstance(string prefix, Site site)
@@ -50,9 +53,9 @@ public sealed class VNetMeshInstance : IAsyncDisposable
         Shell.RunAsync(Patience, Site.Host.Enter([CommandLine, .. arguments]), _environment, cancellation);
 
     /// <summary>A guest with an address from DHCP; made at the first call, the same one after that.</summary>
-    public Task<(NetworkNamespace Namespace, string Address)> GuestAsync(string id, string network, CancellationToken cancellation)
+    public Task<VNetMeshGuest> GuestAsync(string id, string network, CancellationToken cancellation)
     {
-        if (!_guests.TryGetValue(id, out Task<(NetworkNamespace, string)>? guest) || guest.IsFaulted)
+        if (!_guests.TryGetValue(id, out Task<VNetMeshGuest>? guest) || guest.IsFaulted)
             _guests[id] = guest = AddGuestAsync(id, network, cancellation);
         return guest;
     }
@@ -63,11 +66,13 @@ public sealed class VNetMeshInstance : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        if (_up)
-            await Shell.RunAsync(Patience, Site.Host.Enter(CommandLine, "down"), _environment, CancellationToken.None);
+        if (!_up)
+            return;
+        _up = false;
+        await Shell.RunAsync(Patience, Site.Host.Enter(CommandLine, "down"), _environment, CancellationToken.None);
     }
 
-    private async Task<(NetworkNamespace Namespace, string Address)> AddGuestAsync(string id, string network, CancellationToken cancellation)
+    private async Task<VNetMeshGuest> AddGuestAsync(string id, string network, CancellationToken cancellation)
     {
         string name = $"{_prefix}-{id}";
         using JsonDocument guest = JsonDocument.Parse(await VnetAsync(cancellation, "guest", "add", name, "--network", network, "--json"));
@@ -75,6 +80,6 @@ public sealed class VNetMeshInstance : IAsyncDisposable
             ?? throw new BenchmarkException($"guest {name} got no address: {guest.RootElement.GetProperty("conditions")}");
         var made = new NetworkNamespace(name);
         await made.TuneAsync(cancellation);
-        return (made, address.Split('/')[0]);
+        return new VNetMeshGuest(made, address.Split('/')[0], guest.RootElement.GetProperty("mac").GetString()!);
     }
 }
