@@ -14,6 +14,9 @@ internal static class CostRows
     private const int FlowPort = 7200;
     private const double Mega = 1e6;
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(5);
+
+    /// <summary>Until the compiler of the runtime, which makes code anew that ran often at the start, is done.</summary>
+    private static readonly TimeSpan Quietness = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan IdleTime = TimeSpan.FromSeconds(10);
     private static readonly string[] Ours = [SystemNames.VNetMesh];
 
@@ -38,7 +41,7 @@ internal static class CostRows
         {
             await instance.UpAsync(cancellation);
             await instance.GuestAsync("a", "vmnet8", cancellation);
-            await Task.Delay(Settling, cancellation);
+            await Task.Delay(Quietness, cancellation);
             double before = ProcessTimes.CpuSeconds(instance.Processes);
             var watch = Stopwatch.StartNew();
             await Task.Delay(IdleTime, cancellation);
