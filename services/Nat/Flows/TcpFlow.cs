@@ -31,10 +31,12 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     private readonly LoopTimer _timer;
     private FileDescriptor? _socket;
     private EventLoop.Registration _registration;
-    private uint _watched; // what the loop watches the socket for
-    private bool _isWatched;
     private bool _isDirty;
+    private bool _isReadable; // in the table's list of flows to read
     private bool _isBlocked;
+    private bool _isPrompt; // TCP_NODELAY is set
+    private bool _hostReady; // the socket may have more to give
+    private bool _hostEnding; // its end is there, behind what it has to give
     private bool _hostFull; // the socket takes no more now
     private bool _hostEnded; // the socket gave its end
     private bool _hostBroken; // the socket gave an error
@@ -122,26 +124,39 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         Settle(now);
     }
 
+    // The watch is edge-triggered: what is ready is remembered until a call says that it is not any more.
     public void OnReady(uint events, long now)
     {
         if (State == FlowState.Dialing)
         {
-            OnDialled(HostSocket.TakeError(_socket!.Number), now);
-            Settle(now);
-            return;
+            OnDialled((events & (SysEpoll.EPOLLERR | SysEpoll.EPOLLHUP)) == 0 ? 0 : HostSocket.TakeError(_socket!.Number), now);
+            if (State is FlowState.Dialing or FlowState.Closed)
+            {
+                Settle(now);
+                return;
+            }
         }
-        if ((events & SysEpoll.EPOLLERR) != 0)
+        else if ((events & SysEpoll.EPOLLERR) != 0)
+        {
             _hostBroken = true;
+        }
+        _hostReady |= (events & (SysEpoll.EPOLLIN | SysEpoll.EPOLLRDHUP | SysEpoll.EPOLLHUP)) != 0;
+        _hostEnding |= (events & (SysEpoll.EPOLLRDHUP | SysEpoll.EPOLLHUP)) != 0;
         if ((events & SysEpoll.EPOLLOUT) != 0 && _hostFull && !_hostBroken)
         {
             _hostFull = false;
             Connection.Resume(now);
         }
-        if ((events & SysEpoll.EPOLLIN) != 0 && !_hostBroken)
+        if (!_hostBroken)
             ReadHost(now);
-        // Both halves of the socket are shut, which epoll tells whether it is asked or not: do not listen until there is reason to read.
-        if ((events & SysEpoll.EPOLLHUP) != 0 && !WantsToRead)
-            Unwatch();
+        Settle(now);
+    }
+
+    /// <summary>The host's socket had more to give than one turn takes, or the guest has made room for it.</summary>
+    public void ReadMore(long now)
+    {
+        _isReadable = false;
+        ReadHost(now);
         Settle(now);
     }
 
@@ -181,6 +196,12 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     {
         if (_hostFull || _socket is null)
             return _hostBroken ? payload.Length : 0;
+        // What the guest sends apart leaves apart; what it sends as a whole comes as a whole. The first is never held back in any case.
+        if (!_isPrompt && BytesToRemote > 0)
+        {
+            _isPrompt = true;
+            _ = SysSocket.SetOption(_socket.Number, SysSocket.IPPROTO_TCP, SysSocket.TCP_NODELAY, 1);
+        }
         int sent = HostSocket.Send(_socket.Number, payload);
         if (sent < 0 && sent != -NativeErrno.EAGAIN)
         {
@@ -206,7 +227,8 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         _guestEnded = true;
         Note(FlowMoment.GuestFin, EventLoop.Now);
         NoteHalf("guest_fin");
-        if (_socket is not null && SysSocket.shutdown(_socket.Number, SysSocket.SHUT_WR) != 0)
+        // Where the host had ended before, closing says the same.
+        if (_socket is not null && !_hostEnded && SysSocket.shutdown(_socket.Number, SysSocket.SHUT_WR) != 0)
             _hostBroken = true;
     }
 
@@ -218,14 +240,9 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     public void OnClosed(TcpCloseReason reason)
     {
         BytesToGuest = (ulong)Connection.BytesSent;
-        Unwatch();
-        if (_socket is not null)
-        {
-            if (reason != TcpCloseReason.Normal)
-                HostSocket.ResetOnClose(_socket.Number);
-            _socket.Dispose();
-            _socket = null;
-        }
+        if (_socket is not null && reason != TcpCloseReason.Normal)
+            HostSocket.ResetOnClose(_socket.Number);
+        CloseSocket();
         Story.Dial?.End("given_up", EventLoop.Now);
         Gateway.Timers.Cancel(_timer);
         _table.Forget(this);
@@ -254,7 +271,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
 
     // ---- The host's side --------------------------------------------------------------------------------------
 
-    private bool WantsToRead => State is FlowState.Established or FlowState.HalfClosed && !_hostEnded && Connection.SendFree > 0;
+    private bool WantsToRead => _hostReady && State is FlowState.Established or FlowState.HalfClosed && !_hostEnded && Connection.SendFree > 0;
 
     private long IdleLimit => State == FlowState.HalfClosed || State == FlowState.Closing ? HalfClosedIdle : EstablishedIdle;
 
@@ -271,8 +288,6 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
                 FinishDial(errno, now);
                 break;
             }
-            // What the guest sends apart leaves apart; what it sends as a whole comes as a whole.
-            _ = SysSocket.SetOption(socket.Number, SysSocket.IPPROTO_TCP, SysSocket.TCP_NODELAY, 1);
             errno = HostSocket.Connect(socket.Number, target);
             if (errno is 0 or NativeErrno.EINPROGRESS)
             {
@@ -299,9 +314,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             Connection.Accept(now);
             return;
         }
-        Unwatch();
-        _socket!.Dispose();
-        _socket = null;
+        CloseSocket();
         DialNext(errno, now);
     }
 
@@ -350,25 +363,24 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             if (room.IsEmpty)
                 break;
             int received = HostSocket.Receive(_socket!.Number, room);
-            if (received > 0)
-            {
-                Note(FlowMoment.FirstByteFromRemote, now);
-                LastActivity = now;
-                Connection.Sent(received);
-                Connection.Poll(now);
-                if (received < room.Length)
-                    break;
-            }
-            else
+            if (received <= 0)
             {
                 OnHostEnd(received, now);
                 break;
             }
+            Note(FlowMoment.FirstByteFromRemote, now);
+            LastActivity = now;
+            Connection.Sent(received);
+            Connection.Poll(now);
+            // Empty now; what comes later is told. An end that is there already is not told twice.
+            if (received < room.Length && !_hostEnding)
+                _hostReady = false;
         }
     }
 
     private void OnHostEnd(int result, long now)
     {
+        _hostReady = false;
         if (result == -NativeErrno.EAGAIN)
             return;
         if (result < 0)
@@ -392,9 +404,16 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     private void TakeSocket(FileDescriptor socket)
     {
         _socket = socket;
-        _watched = State == FlowState.Dialing ? SysEpoll.EPOLLOUT : 0;
-        _registration = Gateway.Loop.Register(socket.Number, _watched, this);
-        _isWatched = true;
+        _registration = Gateway.Loop.Register(socket.Number, SysEpoll.EPOLLIN | SysEpoll.EPOLLOUT | SysEpoll.EPOLLRDHUP | SysEpoll.EPOLLET, this);
+    }
+
+    private void CloseSocket()
+    {
+        if (_socket is null)
+            return;
+        Gateway.Loop.Forget(_registration);
+        _socket.Dispose();
+        _socket = null;
     }
 
     // ---- Both -------------------------------------------------------------------------------------------------
@@ -410,14 +429,19 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         }
         BytesToGuest = (ulong)Connection.BytesSent;
         // Both have ended and all was handed over: the kernel brings the rest to its end without us.
-        if (State == FlowState.Closing && _socket is not null)
+        if (State == FlowState.Closing)
+            CloseSocket();
+        // All is said on the guest's side, too: what may still come of it needs no flow.
+        if (Connection.TryRetire(now, out TcpRemains remains))
         {
-            Unwatch();
-            _socket.Dispose();
-            _socket = null;
+            _table.Linger(Key, remains, now);
+            return;
         }
-        if (_socket is not null && State != FlowState.Dialing)
-            Watch((WantsToRead ? SysEpoll.EPOLLIN : 0) | (_hostFull ? SysEpoll.EPOLLOUT : 0));
+        if (!_isReadable && WantsToRead)
+        {
+            _isReadable = true;
+            _table.MarkReadable(this);
+        }
         long deadline = State == FlowState.Dialing ? Started + DialTimeout : LastActivity + IdleLimit;
         long core = Connection.NextDeadline;
         if (Connection.IsBlocked)
@@ -430,30 +454,5 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             }
         }
         Gateway.Timers.Set(_timer, Math.Min(deadline, core));
-    }
-
-    private void Watch(uint events)
-    {
-        if (!_isWatched)
-        {
-            if (events == 0)
-                return;
-            _registration = Gateway.Loop.Register(_socket!.Number, events, this);
-            _isWatched = true;
-        }
-        else if (_watched != events)
-        {
-            Gateway.Loop.Modify(_registration, events);
-        }
-        _watched = events;
-    }
-
-    private void Unwatch()
-    {
-        if (!_isWatched)
-            return;
-        Gateway.Loop.Unregister(_registration);
-        _isWatched = false;
-        _watched = 0;
     }
 }

@@ -25,9 +25,13 @@ internal sealed class TcpFlowTable
     private readonly Dictionary<TcpFlowKey, TcpFlow> _flows = [];
     private readonly BufferTier[] _tiers;
     private readonly TcpBufferPool _pool = new();
-    private readonly byte[] _initial = new byte[4];
+    private readonly TcpLingering _lingering;
+    private readonly byte[] _random = new byte[4096];
+    private int _randomUsed;
     private List<TcpFlow> _dirty = [];
     private List<TcpFlow> _dirtyNext = [];
+    private List<TcpFlow> _readable = [];
+    private List<TcpFlow> _readableNext = [];
     private List<TcpFlow> _blocked = [];
     private List<TcpFlow> _blockedNext = [];
     private TokenBucket _resets = new(ResetsPerSecond, ResetsPerSecond / 4);
@@ -37,6 +41,8 @@ internal sealed class TcpFlowTable
     {
         _gateway = gateway;
         _dns = dns;
+        _lingering = new TcpLingering(gateway);
+        _randomUsed = _random.Length;
         int mtu = gateway.Settings.Mtu;
         _tiers =
         [
@@ -74,6 +80,8 @@ internal sealed class TcpFlowTable
             return;
         }
         flow?.End("replaced");
+        if (flow is null && _lingering.Take(packet, key, segment))
+            return;
         bool opens = (segment.Flags & (TcpFlags.Syn | TcpFlags.Ack | TcpFlags.Rst | TcpFlags.Fin)) == TcpFlags.Syn;
         if (opens && (!toGateway || view.DestinationPort == DnsProxy.Port))
             Dial(packet, segment, key, toGateway);
@@ -125,18 +133,41 @@ internal sealed class TcpFlowTable
         }
     }
 
+    /// <summary>Reads host sockets that had more to give than their turn took, each once.</summary>
+    /// <returns>True: some have still more.</returns>
+    public bool ReadMore(long now)
+    {
+        (_readable, _readableNext) = (_readableNext, _readable);
+        foreach (TcpFlow flow in _readableNext)
+            flow.ReadMore(now);
+        _readableNext.Clear();
+        return _readable.Count > 0;
+    }
+
+    public void MarkReadable(TcpFlow flow) => _readable.Add(flow);
+
     public void MarkDirty(TcpFlow flow) => _dirty.Add(flow);
 
     public void MarkBlocked(TcpFlow flow) => _blocked.Add(flow);
+
+    /// <summary>The flow is over, but its guest may not have heard the last word.</summary>
+    public void Linger(in TcpFlowKey key, in TcpRemains remains, long now) => _lingering.Add(key, remains, now);
 
     public void Forget(TcpFlow flow) => _flows.Remove(flow.Key);
 
     public TcpConnection CreateConnection(TcpFlow flow)
     {
-        RandomNumberGenerator.Fill(_initial);
+        // RFC 6528 asks for numbers that nobody can foretell. Drawn in bulk: each draw is calls to the kernel.
+        if (_randomUsed == _random.Length)
+        {
+            RandomNumberGenerator.Fill(_random);
+            _randomUsed = 0;
+        }
+        uint initial = BitConverter.ToUInt32(_random, _randomUsed);
+        _randomUsed += sizeof(uint);
         // The more flows there are, the less each may hold: should all stall with full buffers, it is some 1.5 GB at 20,000.
         TcpOptions options = Array.Find(_tiers, tier => _gateway.Shared.Limits.Flows < tier.UpTo)!.Options;
-        return new TcpConnection(options, flow, flow, _pool, BitConverter.ToUInt32(_initial));
+        return new TcpConnection(options, flow, flow, _pool, initial);
     }
 
     private void Dial(in GuestPacket packet, in TcpSegmentIn syn, in TcpFlowKey key, bool toGateway)

@@ -71,6 +71,7 @@ public sealed class Gateway : IReadyHandler, ILoopWork, IPortHandler
     private readonly DnsProxy _dns;
     private EventLoop.Registration _registration;
     private bool _mayHoldMore;
+    private bool _mayReadMore;
     private volatile bool _isLinkUp;
 
     public Gateway(GatewaySettings settings, NatShared shared)
@@ -154,12 +155,15 @@ public sealed class Gateway : IReadyHandler, ILoopWork, IPortHandler
             _mayHoldMore = ReceiveSome(now);
         _tcp.PollDirty(now);
         _context.Timers.Run(now);
+        _mayReadMore = _tcp.ReadMore(now);
         _context.Sender.Link?.Flush();
         return _context.Timers.Next;
     }
 
     public bool PrepareToSleep()
     {
+        if (_mayReadMore)
+            return false;
         if (_context.Sender.Link is not { } link)
             return true;
         if (!_mayHoldMore && link.PrepareToSleep())

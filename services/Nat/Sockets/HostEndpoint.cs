@@ -2,6 +2,8 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using VNetMesh.Native;
 using VNetMesh.Packets;
 
@@ -10,23 +12,33 @@ namespace VNetMesh.Nat.Sockets;
 /// <summary>An address and a port on the host's side, IPv4 or IPv6, with the sockaddr that the kernel wants.</summary>
 public sealed class HostEndpoint
 {
+    private readonly Ipv4Address _ipv4;
+    private IPAddress? _address;
+
     public HostEndpoint(IPAddress address, int port)
     {
-        Address = address;
+        _address = address;
         Port = port;
         SocketAddress serialized = new IPEndPoint(address, port).Serialize();
         Raw = serialized.Buffer[..serialized.Size].ToArray();
     }
 
-    public HostEndpoint(Ipv4Address address, int port) : this(address.ToIPAddress(), port)
+    public HostEndpoint(Ipv4Address address, int port)
     {
+        _ipv4 = address;
+        Port = port;
+        byte[] raw = new byte[Unsafe.SizeOf<SysSocket.sockaddr_in>()];
+        SysSocket.sockaddr_in value = Ipv4SocketAddress.Make(address, port);
+        MemoryMarshal.Write(raw, in value);
+        Raw = raw;
     }
 
-    public IPAddress Address { get; }
+    /// <summary>Made when it is first asked for: each connection has an endpoint, few are looked at.</summary>
+    public IPAddress Address => _address ??= _ipv4.ToIPAddress();
 
     public int Port { get; }
 
-    public int Family => Address.AddressFamily == AddressFamily.InterNetworkV6 ? SysSocket.AF_INET6 : SysSocket.AF_INET;
+    public int Family => _address is { AddressFamily: AddressFamily.InterNetworkV6 } ? SysSocket.AF_INET6 : SysSocket.AF_INET;
 
     /// <summary>struct sockaddr_in or sockaddr_in6.</summary>
     public ReadOnlyMemory<byte> Raw { get; }

@@ -62,7 +62,7 @@ internal static unsafe class HostSocket
         int port = (raw[2] << 8) | raw[3];
         return family switch
         {
-            SysSocket.AF_INET => new HostEndpoint(new System.Net.IPAddress(new ReadOnlySpan<byte>(raw + 4, 4)), port),
+            SysSocket.AF_INET => new HostEndpoint(Ipv4SocketAddress.AddressOf(*(SysSocket.sockaddr_in*)raw), port),
             SysSocket.AF_INET6 => new HostEndpoint(new System.Net.IPAddress(new ReadOnlySpan<byte>(raw + 8, 16)), port),
             _ => null,
         };

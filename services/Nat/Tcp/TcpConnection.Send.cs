@@ -245,5 +245,5 @@ public sealed partial class TcpConnection
     }
 
     // RFC 7323, 5.4: 1 ms to 1 s a tick. Never 0, which an echo of "none" would look like.
-    private static uint TimestampClock(long now) => (uint)(now / 1000) + 1;
+    internal static uint TimestampClock(long now) => (uint)(now / 1000) + 1;
 }

@@ -228,10 +228,23 @@ public sealed partial class TcpConnection
     /// RFC 6191): this one is in TIME-WAIT, has nothing left for its user, and the SYN is newer. The owner then calls
     /// <see cref="Drop"/> here and gives the SYN to a connection of its own.
     /// </summary>
-    public bool MayBeReplacedBy(in TcpSegmentIn syn) =>
-        State == TcpState.TimeWait && _receiver.Buffered == 0 && syn.Has(TcpFlags.Syn) && !syn.Has(TcpFlags.Ack) && !syn.Has(TcpFlags.Rst)
-        && (syn.Sequence.IsAfter(_receiver.Next)
-            || (_timestamps && syn.Options.HasTimestamps && (int)(syn.Options.TimestampValue - _timestampRecent) > 0));
+    public bool MayBeReplacedBy(in TcpSegmentIn syn) => State == TcpState.TimeWait && _receiver.Buffered == 0 && Remains.MayBeReplacedBy(syn);
+
+    /// <summary>
+    /// Ends a connection in TIME-WAIT of which the user has taken all and the guest was told all, before its time: the owner
+    /// answers for it from now on.
+    /// </summary>
+    public bool TryRetire(long now, out TcpRemains remains)
+    {
+        remains = default;
+        if (State != TcpState.TimeWait || _isOver || _ackNow || _blocked || _receiver.Buffered > 0 || _timeWaitDeadline <= now)
+            return false;
+        remains = Remains;
+        Close(TcpCloseReason.Normal);
+        return true;
+    }
+
+    private TcpRemains Remains => new(_sender.Idle, _receiver.Next, _timestamps, _timestampRecent);
 
     // The smallest that lets the whole buffer be told.
     private byte OfferedShift => (byte)Math.Clamp(32 - BitOperations.LeadingZeroCount((uint)_options.ReceiveBuffer >> 16), 0, TcpHeaderOptions.MaxWindowScale);

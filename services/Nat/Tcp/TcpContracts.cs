@@ -122,6 +122,29 @@ public struct TcpSegmentOut
     public int SegmentSize;
 }
 
+/// <summary>What is left of a connection in TIME-WAIT: enough to answer the guest, should it not have heard the last acknowledgement.</summary>
+/// <param name="Next">Our next number.</param>
+/// <param name="Expected">The guest's next number.</param>
+public readonly record struct TcpRemains(SequenceNumber Next, SequenceNumber Expected, bool HasTimestamps, uint TimestampRecent)
+{
+    /// <summary>RFC 9293, 3.6.1; RFC 6191: a SYN that is newer than all that was.</summary>
+    public bool MayBeReplacedBy(in TcpSegmentIn syn) =>
+        syn.Has(TcpFlags.Syn) && !syn.Has(TcpFlags.Ack) && !syn.Has(TcpFlags.Rst)
+        && (syn.Sequence.IsAfter(Expected) || (HasTimestamps && syn.Options.HasTimestamps && (int)(syn.Options.TimestampValue - TimestampRecent) > 0));
+
+    public TcpSegmentOut Acknowledge(long now)
+    {
+        var segment = new TcpSegmentOut { Sequence = Next, Acknowledgment = Expected, Flags = TcpFlags.Ack, Window = ushort.MaxValue };
+        if (HasTimestamps)
+        {
+            segment.Options.HasTimestamps = true;
+            segment.Options.TimestampValue = TcpConnection.TimestampClock(now);
+            segment.Options.TimestampEcho = TimestampRecent;
+        }
+        return segment;
+    }
+}
+
 /// <summary>Settings of a connection. Times in microseconds.</summary>
 public sealed record TcpOptions
 {

@@ -157,6 +157,15 @@ public sealed unsafe class EventLoop : IDisposable
         _freeSlots.Push(registration.Index);
     }
 
+    /// <summary>Ends a watch whose descriptor is closed right after: the kernel takes it out of the set by itself, and a call is saved.</summary>
+    public void Forget(Registration registration)
+    {
+        if (!IsLive(registration))
+            return;
+        _slots[registration.Index].Handler = null;
+        _freeSlots.Push(registration.Index);
+    }
+
     /// <summary>Stops the thread and waits for it. What was posted before is still run.</summary>
     public void Dispose()
     {

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using OpenTelemetry.Trace;
 using VNetMesh.Links;
 using VNetMesh.Nat.Flows;
+using VNetMesh.Nat.Gateways;
 using VNetMesh.Nat.Tests.Support;
 using VNetMesh.Packets;
 
@@ -49,6 +50,57 @@ public sealed class TcpFlowTests
         segment = guest.Expect(view => (view.Flags & TcpFlags.Fin) != 0);
         guest.Send(TcpFlags.Ack);
         Assert.True(TestNat.Within(3, () => bench.Nat.Flows().Count == 0));
+    }
+
+    [Fact]
+    public void A_connection_that_is_over_is_no_flow_any_more_and_still_answers_a_fin_sent_again()
+    {
+        using var bench = new Bench(limits: new NatLimits(2, 1));
+        using var listener = new Listener();
+        var guest = new Guest(bench, listener.Port);
+        Socket server = guest.Connect(listener);
+        server.Dispose(); // the remote ends first: TIME-WAIT is nat's
+        guest.Expect(view => (view.Flags & TcpFlags.Fin) != 0);
+        byte[] end = guest.Build(TcpFlags.Fin | TcpFlags.Ack, default);
+        bench.Give(end);
+        Assert.True(TestNat.Within(3, () => bench.Nat.Flows().Count == 0));
+        SequenceNumber acknowledged = guest.Expect(view => (view.Flags & TcpFlags.Ack) != 0).Acknowledgment;
+        Assert.Equal(guest.Next, acknowledged);
+
+        bench.Give(end);
+        TcpView again = guest.Expect(view => true);
+        Assert.Equal((TcpFlags.Ack, guest.Next), (again.Flags, again.Acknowledgment));
+
+        // One flow is all that this guest may have: what lingers does not count, and a newer SYN takes its place.
+        guest.Next = guest.Next.Add(10);
+        using Socket next = guest.Connect(listener);
+        guest.Send(TcpFlags.Ack | TcpFlags.Psh, "again"u8);
+        Assert.Equal("again", listener.Read(next));
+        Assert.Equal(0UL, bench.Drops[DropCause.FlowLimitGuest]);
+    }
+
+    [Fact]
+    public void What_lingers_is_forgotten_in_time()
+    {
+        using var bench = new Bench();
+        using var listener = new Listener();
+        var guest = new Guest(bench, listener.Port);
+        guest.Connect(listener).Dispose();
+        guest.Expect(view => (view.Flags & TcpFlags.Fin) != 0);
+        guest.Send(TcpFlags.Fin | TcpFlags.Ack);
+        Assert.True(TestNat.Within(3, () => bench.Nat.Flows().Count == 0));
+        guest.Expect(view => view.Acknowledgment == guest.Next);
+        guest.Send(TcpFlags.Ack);
+        bench.ExpectSilence(50);
+        Assert.Equal(0UL, bench.Drops[DropCause.TcpNoFlow]);
+        // 2 MSL and one sweep later the same segment is a stranger's.
+        Assert.True(TestNat.Within(6, () =>
+        {
+            guest.Send(TcpFlags.Ack);
+            Thread.Sleep(100);
+            return bench.Drops[DropCause.TcpNoFlow] > 0;
+        }));
+        guest.Expect(view => (view.Flags & TcpFlags.Rst) != 0);
     }
 
     [Fact]
@@ -372,7 +424,7 @@ public sealed class TcpFlowTests
     {
         private SequenceNumber _remoteInitial;
 
-        public SequenceNumber Next { get; private set; } = new(1_000_000);
+        public SequenceNumber Next { get; set; } = new(1_000_000);
         public SequenceNumber Acknowledged { get; set; }
 
         public byte[] Build(TcpFlags flags, ReadOnlySpan<byte> data)
