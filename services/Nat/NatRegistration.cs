@@ -57,11 +57,12 @@ internal static partial class NatRegistration
 }
 
 /// <summary>Runs the loop, and keeps the gateways in line with the switch's registry.</summary>
-internal sealed class NatWorker(NatEngine engine, EventLoop loop, GrpcChannel channel, ILogger<NatWorker> logger) : BackgroundService
+internal sealed class NatWorker(NatEngine engine, EventLoop loop, NatMetrics metrics, GrpcChannel channel, ILogger<NatWorker> logger) : BackgroundService
 {
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         engine.Load();
+        metrics.Watch(loop);
         loop.Start();
         try
         {

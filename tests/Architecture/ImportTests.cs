@@ -24,7 +24,7 @@ public sealed partial class ImportTests
     /// <summary>Of Links, which domain code uses, only what speaks to the switch may know the generated types.</summary>
     private static readonly string[] LinksThatSpeakGrpc = ["PortClient.cs", "StreamLink.cs"];
 
-    private static readonly string Root = FindRoot();
+    internal static readonly string Root = FindRoot();
 
     public static TheoryData<string> SharedNames => [.. Shared.Keys];
 

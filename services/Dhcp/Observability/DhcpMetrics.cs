@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using VNetMesh.Dhcp.Leases;
+using VNetMesh.Links;
 
 namespace VNetMesh.Dhcp.Observability;
 
@@ -42,6 +43,9 @@ public sealed class DhcpMetrics : IDisposable
         _meter.CreateObservableUpDownCounter("vnetmesh.dhcp.pool.size", () => Read(server => server.PoolSize), "{address}", "Addresses in the range of a network.");
         _meter.CreateObservableUpDownCounter("vnetmesh.dhcp.link.up", () => Read(server => server.IsLinkUp ? 1 : 0), "{link}", "1 while the server's port on the switch is connected.");
     }
+
+    /// <summary>Tells of the health of the loop as well.</summary>
+    public void Watch(EventLoop loop) => LoopInstruments.Create(_meter, [loop]);
 
     public void Add(IObservedServer server) => _servers[server.NetworkId] = server;
 

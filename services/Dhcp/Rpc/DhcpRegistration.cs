@@ -60,7 +60,7 @@ internal static partial class DhcpRegistration
 }
 
 /// <summary>Runs the loop, and keeps the servers in line with the switch's registry.</summary>
-internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop loop, StoreWriter writer, GrpcChannel channel, ILogger<DhcpWorker> logger) : IHostedService, IDisposable
+internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop loop, DhcpMetrics metrics, StoreWriter writer, GrpcChannel channel, ILogger<DhcpWorker> logger) : IHostedService, IDisposable
 {
     private static readonly TimeSpan PurgeInterval = TimeSpan.FromHours(24);
     private static readonly TimeSpan ResolverInterval = TimeSpan.FromSeconds(10);
@@ -76,6 +76,7 @@ internal sealed partial class DhcpWorker(ServerDirectory directory, EventLoop lo
     public async Task StartAsync(CancellationToken cancellationToken)
     {
         await directory.LoadAsync();
+        metrics.Watch(loop);
         loop.Start();
         _work = Task.WhenAll(WatchAsync(_stop.Token), FollowResolversAsync(_stop.Token), PurgeAsync(_stop.Token));
     }

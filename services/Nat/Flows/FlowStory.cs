@@ -49,6 +49,9 @@ public struct FlowStory
             _times[(int)moment] = now;
     }
 
+    /// <summary>Zero: has not come.</summary>
+    public readonly long TimeOf(FlowMoment moment) => _times[(int)moment];
+
     /// <summary>The moments that have come, in the order in which they came.</summary>
     public readonly IEnumerable<(FlowMoment Moment, long Time)> Moments()
     {

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using VNetMesh.Links;
 using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Gateways;
 
@@ -18,6 +19,7 @@ public sealed class NatMetrics : IDisposable
     private readonly Counter<long> _flowsEnded;
     private readonly Histogram<double> _flowDuration;
     private readonly Histogram<double> _dialDuration;
+    private readonly Histogram<double> _firstByte;
     private readonly Counter<long> _flowOctets;
     private readonly Histogram<double> _dnsDuration;
 
@@ -27,12 +29,16 @@ public sealed class NatMetrics : IDisposable
         _flowsEnded = _meter.CreateCounter<long>("vnetmesh.nat.flows.ended", "{flow}", "Flows that ended, by protocol and reason.");
         _flowDuration = _meter.CreateHistogram<double>("vnetmesh.nat.flow.duration", "s", "How long flows lived.");
         _dialDuration = _meter.CreateHistogram<double>("vnetmesh.nat.dial.duration", "s", "How long the host's connects took, by result.");
+        _firstByte = _meter.CreateHistogram<double>("vnetmesh.nat.first_byte.duration", "s", "From a guest's first segment until the remote's first octet had come, of flows that ended.");
         _flowOctets = _meter.CreateCounter<long>("vnetmesh.nat.flow.io", "By", "Payload of flows that ended, by direction.");
         _dnsDuration = _meter.CreateHistogram<double>("vnetmesh.nat.dns.duration", "s", "How long guests waited for the DNS proxy's answer, by outcome.");
         _meter.CreateObservableUpDownCounter("vnetmesh.nat.flows", ObserveFlows, "{flow}", "Flows alive, by network and protocol.");
         _meter.CreateObservableCounter("vnetmesh.nat.drops", ObserveDrops, "{packet}", "What nat did not act on, by network and cause.");
         _meter.CreateObservableUpDownCounter("vnetmesh.nat.link.up", ObserveLinks, "{link}", "1 while the gateway's port on the switch is connected.");
     }
+
+    /// <summary>Tells of the health of the loop as well.</summary>
+    public void Watch(EventLoop loop) => LoopInstruments.Create(_meter, [loop]);
 
     internal void Add(Gateway gateway) => _gateways[gateway.Settings.NetworkId] = gateway;
 
@@ -47,6 +53,8 @@ public sealed class NatMetrics : IDisposable
         }
         if (_flowDuration.Enabled)
             _flowDuration.Record((now - flow.Started) / 1e6, new("vnetmesh.network", network), new("network.transport", protocol));
+        if (_firstByte.Enabled && flow.Story.TimeOf(FlowMoment.FirstByteFromRemote) is > 0 and long first)
+            _firstByte.Record((first - flow.Started) / 1e6, new("vnetmesh.network", network), new("network.transport", protocol));
         if (_flowOctets.Enabled)
         {
             _flowOctets.Add((long)flow.BytesToRemote, new("vnetmesh.network", network), new("network.io.direction", "transmit"));

@@ -22,11 +22,12 @@ public static class Telemetry
 
     internal static void AddTelemetry(this WebApplicationBuilder builder, string service, string telemetryName)
     {
+        ProcessInstruments.Create();
         OpenTelemetryBuilder telemetry = builder.Services.AddOpenTelemetry()
             .ConfigureResource(resource => resource.AddService("vnetmesh-" + service, serviceVersion: typeof(Telemetry).Assembly.GetName().Version?.ToString(3)).AddEnvironmentVariableDetector())
             .WithMetrics(metrics =>
             {
-                metrics.AddMeter(telemetryName).AddRuntimeInstrumentation().AddPrometheusExporter();
+                metrics.AddMeter(telemetryName).AddMeter(ProcessInstruments.MeterName).AddRuntimeInstrumentation().AddPrometheusExporter();
                 if (IsExported)
                     metrics.AddOtlpExporter();
             });

@@ -68,6 +68,13 @@ public sealed unsafe class EventLoop : IDisposable
     public long TakeLongestTurn() => Interlocked.Exchange(ref _longestTurn, 0);
 
     private long _longestTurn;
+    private long _busy;
+
+    /// <summary>As the thread is called.</summary>
+    public string Name => _thread.Name!;
+
+    /// <summary>Microseconds spent in turns, not asleep, since the start; from any thread.</summary>
+    public long Busy => Volatile.Read(ref _busy);
 
     public void Start() => _thread.Start();
 
@@ -198,6 +205,7 @@ public sealed unsafe class EventLoop : IDisposable
             timeout = _stop ? 0 : Turn(now);
             Turns++;
             long took = Now - now;
+            Volatile.Write(ref _busy, _busy + took);
             if (took > Volatile.Read(ref _longestTurn))
                 Volatile.Write(ref _longestTurn, took);
         }

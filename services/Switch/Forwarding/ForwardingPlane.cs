@@ -31,6 +31,8 @@ public sealed partial class ForwardingPlane : IDisposable
         }
     }
 
+    public IReadOnlyCollection<EventLoop> Loops => _loops;
+
     /// <summary>Begins to forward for a network, on the loop that has the fewest.</summary>
     public void AddNetwork(string name, ForwardingSettings settings, ILinkObserver observer)
     {

@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using VNetMesh.Links;
 using VNetMesh.Switch.Forwarding;
 using VNetMesh.Switch.Registry;
 
@@ -12,9 +13,16 @@ public sealed class SwitchMetrics
 {
     public const string MeterName = SwitchTelemetry.Name;
 
+    /// <summary>Ports that have series of their own; those that come when there are so many are summed as "other".</summary>
+    public const int MaxPortSeries = 200;
+
+    private const string OtherPorts = "other";
+
     private readonly NetworkRegistry _registry;
     private readonly PortDirectory _ports;
     private readonly ForwardingPlane _plane;
+    private readonly HashSet<string> _named = new(StringComparer.Ordinal);
+    private readonly Lock _gate = new();
 
     public SwitchMetrics(IMeterFactory factory, NetworkRegistry registry, PortDirectory ports, ForwardingPlane plane)
     {
@@ -22,6 +30,7 @@ public sealed class SwitchMetrics
         _ports = ports;
         _plane = plane;
         Meter meter = factory.Create(MeterName);
+        LoopInstruments.Create(meter, plane.Loops);
         meter.CreateObservableCounter("vnetmesh.switch.port.io", () => OfPorts(c => c.RxBytes, c => c.TxBytes), "By", "Octets of frames at a port; receive is from the port into the switch.");
         meter.CreateObservableCounter("vnetmesh.switch.port.frames", () => OfPorts(c => c.RxFrames, c => c.TxFrames), "{frame}", "Frames at a port; a segment that the kernel left whole counts once.");
         meter.CreateObservableCounter("vnetmesh.switch.port.drops", PortDrops, "{frame}", "Frames dropped at a port, by cause.");
@@ -32,11 +41,28 @@ public sealed class SwitchMetrics
         meter.CreateObservableUpDownCounter("vnetmesh.switch.macs", CountMacs, "{address}", "Addresses learned on a network.");
     }
 
-    private IEnumerable<Measurement<long>> OfPorts(Func<TrafficCounters, long> received, Func<TrafficCounters, long> sent) => _ports.List().SelectMany(entry => Both(entry.Forwarding.Counters, received, sent, PortTags(entry)));
+    private IEnumerable<Measurement<long>> OfPorts(Func<TrafficCounters, long> received, Func<TrafficCounters, long> sent) => Series().SelectMany(series => Both(
+        series.Sum(entry => received(entry.Forwarding.Counters)), series.Sum(entry => sent(entry.Forwarding.Counters)), PortTags(series.Key)));
 
-    private IEnumerable<Measurement<long>> OfNetworks(Func<TrafficCounters, long> received, Func<TrafficCounters, long> sent) => Forwarders().SelectMany(forwarder => Both(forwarder.Counters, received, sent, Tags(forwarder)));
+    private IEnumerable<Measurement<long>> OfNetworks(Func<TrafficCounters, long> received, Func<TrafficCounters, long> sent) => Forwarders().SelectMany(forwarder => Both(received(forwarder.Counters), sent(forwarder.Counters), Tags(forwarder)));
 
-    private IEnumerable<Measurement<long>> PortDrops() => _ports.List().SelectMany(entry => Drops(entry.Forwarding.Drops, PortTags(entry)));
+    private IEnumerable<Measurement<long>> PortDrops() => Series().SelectMany(series => Drops(cause => series.Sum(entry => entry.Forwarding.Drops(cause)), PortTags(series.Key)));
+
+    // Who has a name keeps it while the port lives: a series that changed its meaning would be worse than none.
+    private List<IGrouping<(string Network, string Port), PortEntry>> Series()
+    {
+        IReadOnlyList<PortEntry> ports = _ports.List();
+        lock (_gate)
+        {
+            _named.IntersectWith(ports.Select(entry => entry.Forwarding.Name));
+            foreach (PortEntry entry in ports)
+            {
+                if (_named.Count < MaxPortSeries)
+                    _named.Add(entry.Forwarding.Name);
+            }
+            return [.. ports.GroupBy(entry => (Id(entry.Info.Network), _named.Contains(entry.Forwarding.Name) ? entry.Info.Id : OtherPorts))];
+        }
+    }
 
     private IEnumerable<Measurement<long>> NetworkDrops() => Forwarders().SelectMany(forwarder => Drops(forwarder.Counters.Drops, Tags(forwarder)));
 
@@ -48,10 +74,10 @@ public sealed class SwitchMetrics
 
     private IEnumerable<NetworkForwarder> Forwarders() => _registry.List().Select(network => _plane.TryFind(network.Name)).OfType<NetworkForwarder>();
 
-    private static IEnumerable<Measurement<long>> Both(TrafficCounters counters, Func<TrafficCounters, long> received, Func<TrafficCounters, long> sent, KeyValuePair<string, object?>[] tags)
+    private static IEnumerable<Measurement<long>> Both(long received, long sent, KeyValuePair<string, object?>[] tags)
     {
-        yield return new Measurement<long>(received(counters), [.. tags, new("network.io.direction", "receive")]);
-        yield return new Measurement<long>(sent(counters), [.. tags, new("network.io.direction", "transmit")]);
+        yield return new Measurement<long>(received, [.. tags, new("network.io.direction", "receive")]);
+        yield return new Measurement<long>(sent, [.. tags, new("network.io.direction", "transmit")]);
     }
 
     private static IEnumerable<Measurement<long>> Drops(Func<DropCause, long> drops, KeyValuePair<string, object?>[] tags)
@@ -63,7 +89,7 @@ public sealed class SwitchMetrics
         }
     }
 
-    private static KeyValuePair<string, object?>[] PortTags(PortEntry entry) => [new("vnetmesh.network", Id(entry.Info.Network)), new("vnetmesh.port", entry.Info.Id)];
+    private static KeyValuePair<string, object?>[] PortTags((string Network, string Port) key) => [new("vnetmesh.network", key.Network), new("vnetmesh.port", key.Port)];
 
     private static KeyValuePair<string, object?>[] Tags(NetworkForwarder forwarder) => [new("vnetmesh.network", Id(forwarder.Name))];
 
