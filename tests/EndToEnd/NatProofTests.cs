@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using VNetMesh.EndToEnd.Tests.Harness;
 using VNetMesh.V1;
+using Capture = VNetMesh.EndToEnd.Tests.Harness.Capture;
 
 namespace VNetMesh.EndToEnd.Tests;
 

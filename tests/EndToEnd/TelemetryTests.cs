@@ -81,4 +81,18 @@ public sealed class MetricsTests(SharedInstance shared) : SharedInstanceTest(sha
         Assert.Contains(names, name => name.StartsWith("dotnet_", StringComparison.Ordinal));
         Assert.Contains(names, name => name.StartsWith("vnetmesh_", StringComparison.Ordinal));
     }
+
+    [Fact]
+    public async Task The_agent_answers_for_all_of_them_over_tcp_and_for_nothing_else()
+    {
+        foreach (string service in (string[])["switch", "dhcp", "nat", "agent"])
+        {
+            string metrics = (await Instance.Host.RunAsync("curl", "-sSf", "http://127.0.0.1:9470/metrics/" + service)).EnsureSuccess().Output;
+            Assert.Contains($"service_name=\"vnetmesh-{service}\"", metrics, StringComparison.Ordinal);
+        }
+        foreach (string path in (string[])["/", "/metrics", "/metrics/other", "/vnetmesh.v1.AgentService/ListGuests"])
+            Assert.Equal("404", (await Instance.Host.RunAsync("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9470" + path)).Output);
+        // What is not HTTP/1.1 gets nothing either.
+        Assert.NotEqual(0, (await Instance.Host.RunAsync("curl", "-sS", "-m", "3", "--http2-prior-knowledge", "http://127.0.0.1:9470/metrics/agent")).ExitCode);
+    }
 }

@@ -15,10 +15,12 @@ namespace VNetMesh.Hosting;
 /// <summary>What every service's Program.cs shares: Unix sockets, health, reflection, telemetry.</summary>
 public static class ServiceHost
 {
+    private const string AgentName = "agent";
+
     /// <summary>
     /// A builder of a service that speaks gRPC on {run}/{service}.sock, with reflection and the standard health
     /// service, and answers GET /metrics on {run}/{service}.metrics.sock; both for their owner alone.
-    /// VNETMESH_METRICS_ADDR (host:port) adds a TCP address for /metrics.
+    /// The agent answers for all of them over TCP: see <see cref="MetricsGateway"/>.
     /// </summary>
     /// <param name="args">Command-line arguments, as configuration.</param>
     /// <param name="service">switch, dhcp, nat or agent.</param>
@@ -51,6 +53,8 @@ public static class ServiceHost
     /// <summary>Maps what every service answers: health, reflection, diagnostics, metrics. The service maps its own gRPC services beside it.</summary>
     public static WebApplication MapCommon(this WebApplication app)
     {
+        if (app.Services.GetRequiredService<ServiceIdentity>().Name == AgentName)
+            app.UseMetricsGateway(app.Services.GetRequiredService<RuntimePaths>());
         app.MapGrpcHealthChecksService();
         app.MapGrpcReflectionService();
         app.MapGrpcService<DiagnosticsRpc>();
@@ -76,7 +80,7 @@ public static class ServiceHost
             // Sockets are made for their owner alone: there is no moment in which others could connect.
             options.Listen(UnixEndPoint(paths.Socket(service)), listen => listen.Protocols = HttpProtocols.Http2);
             options.Listen(UnixEndPoint(paths.MetricsSocket(service)), listen => listen.Protocols = HttpProtocols.Http1);
-            if (IPEndPoint.TryParse(Environment.GetEnvironmentVariable("VNETMESH_METRICS_ADDR") ?? "", out IPEndPoint? address))
+            if (service == AgentName && MetricsGateway.Address() is { } address)
                 options.Listen(address, listen => listen.Protocols = HttpProtocols.Http1);
             options.Limits.Http2.InitialStreamWindowSize = 1024 * 1024;
             options.Limits.Http2.InitialConnectionWindowSize = 4 * 1024 * 1024;
