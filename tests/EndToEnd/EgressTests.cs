@@ -87,7 +87,7 @@ public sealed class EgressTests : OwnInstanceTest
     private async Task AssertSpoofingFailsAsync(TestGuest guest)
     {
         (await guest.RunAsync("ip", "addr", "add", "198.18.0.5/32", "dev", "eth0")).EnsureSuccess();
-        using Capture wan = Capture.Start(Instance.Wan, "host0", "src host 198.18.0.5");
+        using PacketCapture wan = PacketCapture.Start(Instance.Wan, "host0", "src host 198.18.0.5");
         await guest.RunAsync("ping", "-c", "2", "-i", "0.2", "-W", "1", "-I", "198.18.0.5", Instance.WanAddress);
         Assert.Empty(wan.Frames);
     }
@@ -95,7 +95,7 @@ public sealed class EgressTests : OwnInstanceTest
     /// <summary>The addresses that the wan sees while the guest fetches.</summary>
     private async Task<string[]> SourcesAsync(TestGuest guest)
     {
-        using Capture wan = Capture.Start(Instance.Wan, "host0", "tcp dst port 80");
+        using PacketCapture wan = PacketCapture.Start(Instance.Wan, "host0", "tcp dst port 80");
         Assert.True(await guest.FetchesAsync("3"));
         await Wait.UntilAsync(TimeSpan.FromSeconds(3), "the capture has it", () => wan.Frames.Count > 0);
         return [.. wan.Frames.Select(frame => frame.Packet.Extract<IPv4Packet>().SourceAddress.ToString()).Distinct()];
@@ -181,7 +181,7 @@ public sealed class EgressIpv6Tests : OwnInstanceTest
 
     private async Task<string[]> SourcesAsync(TestGuest guest)
     {
-        using Capture wan = Capture.Start(Instance.Wan, "host0", "icmp6 and ip6[40] == 128");
+        using PacketCapture wan = PacketCapture.Start(Instance.Wan, "host0", "icmp6 and ip6[40] == 128");
         Assert.True(await EgressTests.PingsAsync(guest.Namespace, WanAddress));
         await Wait.UntilAsync(TimeSpan.FromSeconds(3), "the capture has it", () => wan.Frames.Count > 0);
         return [.. wan.Frames.Select(frame => frame.Packet.Extract<IPv6Packet>().SourceAddress.ToString()).Distinct()];

@@ -33,13 +33,13 @@ public sealed class HarnessTests : OwnInstanceTest
     [Fact]
     public async Task A_capture_sees_both_directions_and_sent_frames_arrive()
     {
-        using Capture capture = Capture.Start(Instance.Wan, "host0", "tcp port 80");
+        using PacketCapture capture = PacketCapture.Start(Instance.Wan, "host0", "tcp port 80");
         (await Instance.Host.RunAsync("curl", "-sSf", $"http://{Instance.WanAddress}/")).EnsureSuccess();
         await Wait.UntilAsync(TimeSpan.FromSeconds(3), "a handshake is captured", () => capture.TcpSegments.Any(segment => segment.Tcp is { Synchronize: true, Acknowledgment: true }));
         Assert.Contains(capture.TcpSegments, segment => segment.Tcp is { Synchronize: true, Acknowledgment: false });
 
-        using Capture arp = Capture.Start(Instance.Wan, "host0", "arp");
-        using Capture sender = Capture.Open(Instance.Host, "wan0");
+        using PacketCapture arp = PacketCapture.Start(Instance.Wan, "host0", "arp");
+        using PacketCapture sender = PacketCapture.Open(Instance.Host, "wan0");
         sender.Send(Frames.ArpRequest([2, 0, 0, 0, 0, 9], System.Net.IPAddress.Parse("192.0.2.77"), System.Net.IPAddress.Parse(Instance.WanAddress)));
         await Wait.UntilAsync(TimeSpan.FromSeconds(3), "the wan answers a frame written by hand", () => arp.Frames.Any(frame => frame.Packet.Extract<ArpPacket>() is { Operation: ArpOperation.Response }));
     }

@@ -21,7 +21,7 @@ public sealed class HostNetworkTests(SharedInstance shared) : SharedInstanceTest
 
         // Nothing leads out, not even for a guest that takes the host for its router.
         (await lab1.RunAsync("ip", "route", "replace", "default", "via", "192.168.101.1")).EnsureSuccess();
-        using Capture wan = Capture.Start(Instance.Wan, "host0", "src net 192.168.0.0/16");
+        using PacketCapture wan = PacketCapture.Start(Instance.Wan, "host0", "src net 192.168.0.0/16");
         Assert.NotEqual(0, (await lab1.RunAsync("ping", "-c", "2", "-i", "0.2", "-W", "1", Instance.WanAddress)).ExitCode);
         Assert.False(await lab1.FetchesAsync("1"));
         Assert.Empty(wan.Frames);
@@ -42,7 +42,7 @@ public sealed class HostNetworkTests(SharedInstance shared) : SharedInstanceTest
         // Past nat, by the host that forwards, there is no way, neither to the wan nor to another network.
         await using TestGuest lab = await Instance.AddGuestAsync("host7", "vmnet1");
         (await web1.RunAsync("ip", "route", "replace", "default", "via", "192.168.108.1")).EnsureSuccess();
-        using Capture wan = Capture.Start(Instance.Wan, "host0", "src net 192.168.0.0/16");
+        using PacketCapture wan = PacketCapture.Start(Instance.Wan, "host0", "src net 192.168.0.0/16");
         Assert.NotEqual(0, (await web1.RunAsync("ping", "-c", "2", "-i", "0.2", "-W", "1", Instance.WanAddress)).ExitCode);
         Assert.NotEqual(0, (await web1.RunAsync("ping", "-c", "2", "-i", "0.2", "-W", "1", (await lab.AddressAsync()).ToString())).ExitCode);
         Assert.Empty(wan.Frames);

@@ -21,7 +21,7 @@ public sealed class HostileTests(SharedInstance shared) : SharedInstanceTest(sha
         await SurvivesAsync(async gatewayMac =>
         {
             var frames = new HostileFrames(2131, mac, address, IPAddress.Parse("192.168.108.2"), gatewayMac);
-            using Capture sender = Capture.Open(guest.Namespace, "eth0");
+            using PacketCapture sender = PacketCapture.Open(guest.Namespace, "eth0");
             long before = await ReceivedAsync(guest.Name), lost = 0;
             for (int sent = 1; sent <= Count; sent++)
             {

@@ -175,8 +175,8 @@ public sealed class NatDataTests(SharedInstance shared) : SharedInstanceTest(sha
         byte[] gatewayMac = Frames.Mac(table.Split(' ').SkipWhile(word => word != "lladdr").ElementAt(1));
         byte[] ownMac = Frames.Mac((await _guest.RunAsync("cat", "/sys/class/net/eth0/address")).EnsureSuccess().Output);
         IPAddress own = await _guest.AddressAsync();
-        using var sender = Capture.Open(_guest.Namespace, "eth0");
-        using var answers = Capture.Start(_guest.Namespace, "eth0", "tcp port 8099");
+        using var sender = PacketCapture.Open(_guest.Namespace, "eth0");
+        using var answers = PacketCapture.Start(_guest.Namespace, "eth0", "tcp port 8099");
         foreach (string target in new[] { "127.0.0.1", "127.8.9.10", "0.0.0.0" })
             sender.Send(Frames.TcpSyn(ownMac, gatewayMac, own, IPAddress.Parse(target), 50123, 8099));
         // The same frame to somewhere that answers shows that such frames do arrive.

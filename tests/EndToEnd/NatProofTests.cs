@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Net;
 using VNetMesh.EndToEnd.Tests.Harness;
 using VNetMesh.V1;
-using Capture = VNetMesh.EndToEnd.Tests.Harness.Capture;
 
 namespace VNetMesh.EndToEnd.Tests;
 
@@ -17,8 +16,8 @@ public sealed class NatProofTests(SharedInstance shared) : SharedInstanceTest(sh
     {
         await using TestGuest guest = await Instance.AddGuestAsync("proof", "vmnet8");
         IPAddress guestAddress = await guest.AddressAsync();
-        using Capture inside = Capture.Start(guest.Namespace, "eth0", $"tcp port {WanServers.EchoPort}");
-        using Capture outside = Capture.Start(Instance.Wan, "host0", $"tcp port {WanServers.EchoPort}");
+        using PacketCapture inside = PacketCapture.Start(guest.Namespace, "eth0", $"tcp port {WanServers.EchoPort}");
+        using PacketCapture outside = PacketCapture.Start(Instance.Wan, "host0", $"tcp port {WanServers.EchoPort}");
 
         await using BackgroundCommand connection = guest.Namespace.Start("sh", "-c", $"(echo hello; sleep 20) | socat - TCP:{Instance.WanAddress}:{WanServers.EchoPort}");
         await Wait.UntilAsync(TimeSpan.FromSeconds(5), "the echo", () => connection.Output.Contains("\nhello", StringComparison.Ordinal));
@@ -52,7 +51,7 @@ public sealed class NatProofTests(SharedInstance shared) : SharedInstanceTest(sh
             nft add rule ip only out meta l4proto tcp tcp flags \& '(fin|syn|rst|ack)' != syn drop
             """)).EnsureSuccess();
         var nat = new NatService.NatServiceClient(Instance.Channel("nat"));
-        using Capture inside = Capture.Start(guest.Namespace, "eth0", $"tcp port {WanServers.LateAnswerPort}");
+        using PacketCapture inside = PacketCapture.Start(guest.Namespace, "eth0", $"tcp port {WanServers.LateAnswerPort}");
 
         var watch = Stopwatch.StartNew();
         await using BackgroundCommand client = guest.Namespace.Start("curl", "-sS", "--max-time", "40", $"http://{Instance.WanAddress}:{WanServers.LateAnswerPort}/");
@@ -81,6 +80,6 @@ public sealed class NatProofTests(SharedInstance shared) : SharedInstanceTest(sh
         return sockets.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length;
     }
 
-    private static bool HasHandshake(Capture capture) =>
+    private static bool HasHandshake(PacketCapture capture) =>
         capture.TcpSegments.Any(segment => segment.Tcp is { Synchronize: true, Acknowledgment: true });
 }

@@ -9,13 +9,13 @@ namespace VNetMesh.EndToEnd.Tests.Harness;
 public sealed record CapturedFrame(DateTime Time, Packet Packet);
 
 /// <summary>Captures and sends frames on a device in a namespace (libpcap by SharpPcap; decoded by PacketDotNet).</summary>
-public sealed class Capture : IDisposable
+public sealed class PacketCapture : IDisposable
 {
     private readonly LibPcapLiveDevice _device;
     private readonly ConcurrentQueue<CapturedFrame> _frames = new();
     private bool _capturing;
 
-    private Capture(LibPcapLiveDevice device) => _device = device;
+    private PacketCapture(LibPcapLiveDevice device) => _device = device;
 
     /// <summary>Frames so far, oldest first.</summary>
     public IReadOnlyList<CapturedFrame> Frames => [.. _frames];
@@ -25,9 +25,9 @@ public sealed class Capture : IDisposable
         .Where(segment => segment.Item2 is not null && segment.Item3 is not null);
 
     /// <summary>Captures what passes the filter (pcap-filter(7)), both directions.</summary>
-    public static Capture Start(NetworkNamespace within, string device, string filter)
+    public static PacketCapture Start(NetworkNamespace within, string device, string filter)
     {
-        Capture capture = Open(within, device);
+        PacketCapture capture = Open(within, device);
         capture._device.Filter = filter;
         capture._device.OnPacketArrival += (_, arrival) =>
         {
@@ -40,13 +40,13 @@ public sealed class Capture : IDisposable
     }
 
     /// <summary>Opens the device to send alone.</summary>
-    public static Capture Open(NetworkNamespace within, string device) => within.Enter(() =>
+    public static PacketCapture Open(NetworkNamespace within, string device) => within.Enter(() =>
     {
         LibPcapLiveDevice found = LibPcapLiveDeviceList.New().FirstOrDefault(candidate => candidate.Name == device)
             ?? throw new InvalidOperationException($"no device {device}");
         // The descriptor is of the namespace in which it is opened.
         found.Open(new DeviceConfiguration { Mode = DeviceModes.Promiscuous | DeviceModes.MaxResponsiveness, ReadTimeout = 50, Snaplen = 65600 });
-        return new Capture(found);
+        return new PacketCapture(found);
     });
 
     /// <summary>Sends a frame of 14 bytes or more.</summary>
