@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using VNetMesh.Agent.HostChanges;
 
 namespace VNetMesh.Agent.Guests;
@@ -6,13 +7,11 @@ namespace VNetMesh.Agent.Guests;
 /// <summary>The guests that are wanted, on disk.</summary>
 public sealed class GuestStore(AgentDatabase database)
 {
-    private static readonly JsonSerializerOptions Format = new() { IgnoreReadOnlyProperties = true };
-
     public List<GuestSpec> List() =>
-        database.Query("SELECT spec FROM guests ORDER BY id", row => JsonSerializer.Deserialize<GuestSpec>(row.GetString(0), Format) ?? throw new InvalidDataException("an empty guest is stored"));
+        database.Query("SELECT spec FROM guests ORDER BY id", row => JsonSerializer.Deserialize(row.GetString(0), GuestFormat.Default.GuestSpec) ?? throw new InvalidDataException("an empty guest is stored"));
 
     public void Save(GuestSpec guest) =>
-        database.Execute("INSERT INTO guests (id, spec) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET spec = excluded.spec", guest.Id, JsonSerializer.Serialize(guest, Format));
+        database.Execute("INSERT INTO guests (id, spec) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET spec = excluded.spec", guest.Id, JsonSerializer.Serialize(guest, GuestFormat.Default.GuestSpec));
 
     public void Delete(string id) => database.Execute("DELETE FROM guests WHERE id = $1", id);
 
@@ -26,3 +25,7 @@ public sealed class GuestStore(AgentDatabase database)
 
     public void Clear() => database.Execute("DELETE FROM guests");
 }
+
+[JsonSourceGenerationOptions(IgnoreReadOnlyProperties = true)]
+[JsonSerializable(typeof(GuestSpec))]
+internal sealed partial class GuestFormat : JsonSerializerContext;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace VNetMesh.Agent.HostChanges;
 
@@ -13,9 +14,6 @@ public sealed record JournalEntry(long Id, DateTimeOffset Time, bool Done, HostC
 /// </summary>
 public sealed class ChangeJournal
 {
-    // What a change only tells of itself is not stored.
-    private static readonly JsonSerializerOptions Format = new() { IgnoreReadOnlyProperties = true };
-
     private readonly AgentDatabase _database;
     private readonly HostAccess _host;
     private readonly TimeProvider _time;
@@ -98,7 +96,12 @@ public sealed class ChangeJournal
         _entries.Remove(id);
     }
 
-    private static string Serialize(HostChange change) => JsonSerializer.Serialize(change, Format);
+    private static string Serialize(HostChange change) => JsonSerializer.Serialize(change, JournalFormat.Default.HostChange);
 
-    private static HostChange Deserialize(string text) => JsonSerializer.Deserialize<HostChange>(text, Format) ?? throw new InvalidDataException("an empty change is in the journal");
+    private static HostChange Deserialize(string text) => JsonSerializer.Deserialize(text, JournalFormat.Default.HostChange) ?? throw new InvalidDataException("an empty change is in the journal");
 }
+
+// What a change only tells of itself is not stored.
+[JsonSourceGenerationOptions(IgnoreReadOnlyProperties = true)]
+[JsonSerializable(typeof(HostChange))]
+internal sealed partial class JournalFormat : JsonSerializerContext;

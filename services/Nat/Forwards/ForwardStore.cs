@@ -13,8 +13,6 @@ public sealed class ForwardStore(string path)
 {
     private const int MaxFileLength = 16 * 1024 * 1024;
 
-    private static readonly JsonSerializerOptions Options = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower) } };
-
     /// <exception cref="IOException">The file cannot be read, or is not what this class writes.</exception>
     public List<ForwardRule> Load()
     {
@@ -24,7 +22,7 @@ public sealed class ForwardStore(string path)
             throw new IOException($"{path} is larger than {MaxFileLength} octets");
         try
         {
-            Entry[] entries = JsonSerializer.Deserialize<Entry[]>(File.ReadAllBytes(path), Options) ?? [];
+            ForwardEntry[] entries = JsonSerializer.Deserialize(File.ReadAllBytes(path), ForwardFormat.Default.ForwardEntryArray) ?? [];
             return [.. entries.Select(entry => new ForwardRule(entry.Network, entry.Id, entry.Protocol, Ipv4Address.Parse(entry.ListenAddress), entry.ListenPort, Ipv4Address.Parse(entry.GuestAddress), entry.GuestPort))];
         }
         catch (Exception exception) when (exception is JsonException or FormatException)
@@ -37,11 +35,11 @@ public sealed class ForwardStore(string path)
     /// <exception cref="IOException">They could not be written; the former ones are still there.</exception>
     public void Save(IEnumerable<ForwardRule> rules)
     {
-        Entry[] entries = [.. rules.Select(rule => new Entry(rule.Network, rule.Id, rule.Protocol, rule.ListenAddress.ToString(), rule.ListenPort, rule.GuestAddress.ToString(), rule.GuestPort))];
+        ForwardEntry[] entries = [.. rules.Select(rule => new ForwardEntry(rule.Network, rule.Id, rule.Protocol, rule.ListenAddress.ToString(), rule.ListenPort, rule.GuestAddress.ToString(), rule.GuestPort))];
         string staging = path + ".new";
         using (var file = new FileStream(staging, FileMode.Create, FileAccess.Write, FileShare.None))
         {
-            JsonSerializer.Serialize(file, entries, Options);
+            JsonSerializer.Serialize(file, entries, ForwardFormat.Default.ForwardEntryArray);
             file.Flush(flushToDisk: true);
         }
         File.Move(staging, path, overwrite: true);
@@ -55,6 +53,13 @@ public sealed class ForwardStore(string path)
         File.Move(path, aside, overwrite: true);
         return aside;
     }
-
-    private sealed record Entry(string Network, string Id, FlowProtocol Protocol, string ListenAddress, int ListenPort, string GuestAddress, int GuestPort);
 }
+
+/// <summary>A rule as the file has it.</summary>
+internal sealed record ForwardEntry(string Network, string Id, FlowProtocol Protocol, string ListenAddress, int ListenPort, string GuestAddress, int GuestPort);
+
+internal sealed class ProtocolNames() : JsonStringEnumConverter<FlowProtocol>(JsonNamingPolicy.SnakeCaseLower);
+
+[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, Converters = [typeof(ProtocolNames)])]
+[JsonSerializable(typeof(ForwardEntry[]))]
+internal sealed partial class ForwardFormat : JsonSerializerContext;

@@ -43,7 +43,12 @@ public sealed class ForwardingPort : IReadyHandler
 
     internal bool IsDeferred { get; set; }
 
-    public void OnReady(uint events, long now) => Network.Serve(this, now);
+    public void OnReady(uint events, long now)
+    {
+        // One that has more than its share is served at the end of the turn, and not now as well.
+        if (!IsDeferred)
+            Network.Serve(this, now);
+    }
 
     public long Drops(DropCause cause) => Counters.Drops(cause) + ReaderDrops.Drops(cause);
 }

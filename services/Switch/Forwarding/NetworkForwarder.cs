@@ -20,8 +20,8 @@ namespace VNetMesh.Switch.Forwarding;
 ///
 /// A record is a virtio_net_hdr and an Ethernet frame. What happens to it:
 ///
-///   link readable ─ Serve: up to 64 records, then the next port's turn; what is left over is deferred to
-///      │                   the end of the turn, so that no port starves another
+///   link readable ─ Serve: up to 64 records or 256 frames sent, then the next port's turn; what is left
+///      │                   over is deferred to the end of the turn, so that no port starves another
 ///      ├ too short, too long, header inconsistent, source a group or zero,
 ///      │   meant for the nearest bridge alone ............................. drop at the port it came from
 ///      ├ learn source → port (known: renew; elsewhere: move; bound reached: count "mac_table_full")
@@ -49,6 +49,9 @@ public sealed class NetworkForwarder : ILoopWork
 {
     internal const int BatchSize = 64;
 
+    /// <summary>Frames sent in one port's turn, after which it is the next one's: a broadcast to 500 ports is as much work as 500 frames.</summary>
+    internal const int MaxSentPerTurn = 256;
+
     /// <summary>Ethernet header and one VLAN tag: what a frame may have beyond the MTU.</summary>
     private const int FrameOverhead = 18;
 
@@ -68,6 +71,7 @@ public sealed class NetworkForwarder : ILoopWork
     private FrameTap? _tap;
     private bool _isClosed;
     private long _now;
+    private int _sent;
     private long _nextSweep = long.MaxValue;
 
     /// <param name="loop">Where links are watched; null in tests, which serve ports themselves.</param>
@@ -205,9 +209,10 @@ public sealed class NetworkForwarder : ILoopWork
     public void Serve(ForwardingPort port, long now)
     {
         _now = now;
-        for (int budget = BatchSize; port.Link is { } link; budget--)
+        _sent = 0;
+        for (int received = 0; port.Link is { } link; received++)
         {
-            if (budget == 0)
+            if (received == BatchSize || _sent >= MaxSentPerTurn)
             {
                 Defer(port);
                 break;
@@ -325,6 +330,7 @@ public sealed class NetworkForwarder : ILoopWork
 
     private void Send(ForwardingPort egress, ReadOnlySpan<byte> record, in VirtioNetHeader header, in TraceContext trace)
     {
+        _sent++;
         if (egress.Link is not { } link)
             Drop(egress, DropCause.LinkDown);
         else if ((NeededBy(header) & ~link.Offloads) == 0)

@@ -316,6 +316,34 @@ public sealed class NetworkForwarderTests : ILinkObserver
         }
     }
 
+    [Fact]
+    public void ABroadcasterToManyPortsLeavesTheOthersTheirTurns()
+    {
+        for (int i = 0; i < 500; i++)
+            Plug("idle" + i);
+        ForwardingPort loud = Add("loud", PortRole.Guest);
+        _forwarder.Connect(loud, new EndlessLink(Frames.Record(MacAddress.Broadcast, Frames.C)), 1, null);
+        (ForwardingPort a, FakeLink linkA) = Plug("a");
+        (ForwardingPort b, FakeLink linkB) = Plug("b");
+        Send(b, linkB, Frames.Record(Frames.A, Frames.B));
+        Turn();
+        long before = loud.Counters.RxFrames;
+        for (int i = 0; i < 10; i++)
+            linkA.Inbox.Enqueue(Frames.Record(Frames.B, Frames.A));
+        _forwarder.Serve(a, _now);
+        Turn();
+        Assert.True(a.Counters.RxFrames >= 10 && b.Counters.TxFrames >= 10);
+        // One broadcast is 500 frames: more than one of them was not to be had in a turn.
+        Assert.Equal(1, loud.Counters.RxFrames - before);
+
+        void Turn()
+        {
+            _now += 1000;
+            _forwarder.OnTurn(_now);
+            _forwarder.PrepareToSleep();
+        }
+    }
+
     private static VirtioNetHeader Tso(ushort size) => new()
     {
         Flags = VirtioNetHeader.FlagNeedsChecksum,
