@@ -16,6 +16,7 @@ namespace VNetMesh.Hosting;
 public static class ServiceHost
 {
     private const string AgentName = "agent";
+    private static readonly TimeSpan AfterStart = TimeSpan.FromSeconds(3);
 
     /// <summary>
     /// A builder of a service that speaks gRPC on {run}/{service}.sock, with reflection and the standard health
@@ -68,10 +69,17 @@ public static class ServiceHost
         RuntimePaths paths = app.Services.GetRequiredService<RuntimePaths>();
         string service = app.Services.GetRequiredService<ServiceIdentity>().Name;
         await app.StartAsync();
+        await using Timer afterStart = new(_ => GiveBack(), null, AfterStart, Timeout.InfiniteTimeSpan);
         await ((IHost)app).WaitForShutdownAsync();
         File.Delete(paths.Socket(service));
         File.Delete(paths.MetricsSocket(service));
     }
+
+    /// <summary>
+    /// What the start needed and nobody needs any more goes back to the system: about ten megabytes for each service, which
+    /// the runtime would keep for want of a reason to collect.
+    /// </summary>
+    private static void GiveBack() => GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
 
     private static void ConfigureSockets(WebApplicationBuilder builder, RuntimePaths paths, string service)
     {
