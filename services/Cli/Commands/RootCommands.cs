@@ -28,6 +28,7 @@ internal static class RootCommands
         NetworkCommands.Create(services, output),
         PortCommands.Create(services, output),
         PortCommands.Macs(services, output),
+        CaptureCommand.Create(services, output),
         GuestCommands.Create(services, output),
         DhcpCommands.Leases(services, output),
         DhcpCommands.Reservations(services, output),

@@ -20,6 +20,8 @@ internal sealed class Services : IDisposable
 
     public PortService.PortServiceClient Ports => new(Channel("switch"));
 
+    public CaptureService.CaptureServiceClient Captures => new(Channel("switch"));
+
     public DhcpService.DhcpServiceClient Dhcp => new(Channel("dhcp"));
 
     public NatService.NatServiceClient Nat => new(Channel("nat"));
