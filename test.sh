@@ -17,10 +17,13 @@ die() { say "test.sh: $*" >&2; exit 1; }
 needed_packages() {
     local pair
     for pair in ip:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
-                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps; do
+                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
     /sbin/ldconfig -p | grep -q 'libpcap\.so' || echo libpcap0.8
+    # For the example client of Attach, which runs on the system's own Python.
+    [ -d /usr/lib/python3/dist-packages/grpc ] || echo python3-grpcio
+    [ -d /usr/lib/python3/dist-packages/grpc_tools ] || echo python3-grpc-tools
     # gcc alone compiles nothing without the C library's headers.
     [ -e /usr/include/stdio.h ] || echo libc6-dev
 }

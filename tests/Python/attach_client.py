@@ -7,7 +7,7 @@ checksums and cuts large segments for a client that offers no offloads, so plain
     apt-get install python3-grpcio python3-grpc-tools
     /usr/bin/python3 tests/Python/attach_client.py --network vmnet8 --address 192.168.108.100
 
-and from another guest of that network: ping 192.168.108.100. Ctrl-C unplugs it. The stubs are made from protos/ when it starts.
+and from another guest of that network: ping 192.168.108.100. Ctrl-C unplugs it. The messages are made from protos/ when it starts.
 """
 
 import argparse
@@ -17,10 +17,14 @@ import queue
 import signal
 import struct
 import sys
+import tempfile
 
 import grpc
+import grpc_tools.protoc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PROTOS = pathlib.Path(__file__).resolve().parents[2] / "protos"
+WELL_KNOWN_PROTOS = pathlib.Path(grpc_tools.protoc.__file__).parent / "_proto"
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_ARP = 0x0806
@@ -98,29 +102,46 @@ class Station:
         return sender_mac + self.mac + struct.pack("!H", ETHERTYPE_IPV4) + header + reply
 
 
-def requests(messages, hello, outgoing):
+def load_messages():
+    """The message types of the switch, by their short names, from its .proto file."""
+    with tempfile.NamedTemporaryFile(suffix=".binpb") as file:
+        arguments = ["protoc", f"-I{PROTOS}", f"-I{WELL_KNOWN_PROTOS}", "--include_imports", f"--descriptor_set_out={file.name}", "vnetmesh/v1/switch.proto"]
+        if grpc_tools.protoc.main(arguments) != 0:
+            raise SystemExit(f"attach_client.py: {PROTOS}/vnetmesh/v1/switch.proto cannot be compiled")
+        files = descriptor_pb2.FileDescriptorSet.FromString(file.read()).file
+    pool = descriptor_pool.DescriptorPool()
+    for one in files:
+        pool.Add(one)
+    # Newer versions of protobuf have a function for it, older ones a method.
+    make = getattr(message_factory, "GetMessageClass", None) or message_factory.MessageFactory(pool).GetPrototype
+    return {name: make(pool.FindMessageTypeByName(f"vnetmesh.v1.{name}")) for name in ("AttachRequest", "AttachResponse")}
+
+
+def requests(AttachRequest, hello, outgoing):
     """What we send: the hello, then what is in the queue, as many frames in a batch as there are. None ends the stream."""
-    yield messages.AttachRequest(hello=hello)
+    yield AttachRequest(hello=hello)
     while True:
         frames = [outgoing.get()]
         while len(frames) < MOST_IN_BATCH and not outgoing.empty():
             frames.append(outgoing.get())
-        batch = messages.FrameBatch(frames=[messages.Frame(data=frame) for frame in frames if frame is not None])
-        if batch.frames:
-            yield messages.AttachRequest(frames=batch)
+        batch = [{"data": frame} for frame in frames if frame is not None]
+        if batch:
+            yield AttachRequest(frames={"frames": batch})
         if None in frames:
             return
 
 
-def serve(messages, services, options) -> int:
+def serve(messages, options) -> int:
     station = Station(options.mac, options.address)
-    hello = messages.AttachHello(network=f"networks/{options.network}", port_id=options.port, owner="attach_client.py",
-                                 mac=":".join(f"{octet:02x}" for octet in options.mac))
+    hello = {"network": f"networks/{options.network}", "port_id": options.port, "owner": "attach_client.py",
+             "mac": ":".join(f"{octet:02x}" for octet in options.mac)}
     outgoing = queue.Queue(MOST_WAITING)
     socket = os.path.join(os.environ.get("VNETMESH_RUN_DIR", "/run/vnetmesh"), "switch.sock")
     # gRPC would name the socket's path as the authority, which HTTP/2 does not allow.
     with grpc.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")]) as channel:
-        call = services.PortServiceStub(channel).Attach(requests(messages, hello, outgoing))
+        attach = channel.stream_stream("/vnetmesh.v1.PortService/Attach", request_serializer=messages["AttachRequest"].SerializeToString,
+                                       response_deserializer=messages["AttachResponse"].FromString)
+        call = attach(requests(messages["AttachRequest"], hello, outgoing))
         for end in (signal.SIGINT, signal.SIGTERM):
             signal.signal(end, lambda *_: call.cancel())
         try:
@@ -139,7 +160,8 @@ def serve(messages, services, options) -> int:
             return 1
         finally:
             call.cancel()
-            outgoing.put(None)
+            if not outgoing.full():
+                outgoing.put(None)
     return 0
 
 
@@ -166,13 +188,7 @@ def parse_arguments():
 
 def main() -> int:
     options = parse_arguments()
-    sys.path.insert(0, str(PROTOS))
-    try:
-        messages, services = grpc.protos_and_services("vnetmesh/v1/switch.proto")
-    except NotImplementedError:
-        print("attach_client.py: the stubs are made by grpcio-tools, which is not installed: apt-get install python3-grpc-tools", file=sys.stderr)
-        return 1
-    return serve(messages, services, options)
+    return serve(load_messages(), options)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ internal sealed class CaptureRun(CaptureService.CaptureServiceClient captures, C
             if (!await call.ResponseStream.MoveNext(limit.Token))
                 throw new CliException(ExitCode.Failed, "the switch ended the capture before it began; see: vnet log show switch");
         }
-        Capture started = call.ResponseStream.Current.Started;
+        CaptureInfo started = call.ResponseStream.Current.Started;
         using ICaptureSink sink = openSink();
         sink.Begin(started);
         string place = Names.NetworkOf(started.Network) + (started.Port.Length > 0 ? "/" + Names.Short(started.Port) : "");

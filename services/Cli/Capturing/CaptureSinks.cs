@@ -7,7 +7,7 @@ namespace VNetMesh.Cli.Capturing;
 /// <summary>Where captured frames go.</summary>
 internal interface ICaptureSink : IDisposable
 {
-    void Begin(Capture capture);
+    void Begin(CaptureInfo capture);
 
     /// <param name="missed">Frames that the capture missed since the batch before.</param>
     void Write(IReadOnlyList<CapturedFrame> frames, ulong missed);
@@ -21,7 +21,7 @@ internal sealed class TextSink(TextWriter writer) : ICaptureSink
 {
     private int _portWidth = 8;
 
-    public void Begin(Capture capture)
+    public void Begin(CaptureInfo capture)
     {
     }
 
@@ -59,7 +59,7 @@ internal sealed class JsonSink(TextWriter writer) : ICaptureSink
 {
     private static readonly JsonFormatter Json = new(JsonFormatter.Settings.Default.WithFormatDefaultValues(true));
 
-    public void Begin(Capture capture)
+    public void Begin(CaptureInfo capture)
     {
     }
 
@@ -85,9 +85,9 @@ internal sealed class FileSink(Stream stream) : ICaptureSink
 {
     private readonly PcapNgWriter _writer = new(new BufferedStream(stream, 256 * 1024));
     private readonly Dictionary<string, uint> _interfaces = [];
-    private Capture _capture = new();
+    private CaptureInfo _capture = new();
 
-    public void Begin(Capture capture)
+    public void Begin(CaptureInfo capture)
     {
         _capture = capture;
         _writer.WriteSection("VNetMesh vnet capture");

@@ -25,7 +25,7 @@ internal static class CaptureMessages
         request.CutSegments,
         request.DropsOnly);
 
-    public static V1.Capture ToMessage(this CaptureSession session) => new()
+    public static V1.CaptureInfo ToMessage(this CaptureSession session) => new()
     {
         Name = session.Name,
         Network = session.Options.Network,

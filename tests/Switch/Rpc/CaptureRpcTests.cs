@@ -183,7 +183,7 @@ public sealed class CaptureRpcTests(SharedSwitch shared) : IClassFixture<SharedS
 
         private Reader(AsyncServerStreamingCall<CaptureResponse> call) => _call = call;
 
-        public Capture Started { get; private set; } = null!;
+        public CaptureInfo Started { get; private set; } = null!;
 
         /// <summary>Frames that have come.</summary>
         public int Count { get; private set; }
