@@ -17,6 +17,7 @@ public sealed partial class ImportTests
         ["VNetMesh.Packets"] = [],
         ["VNetMesh.Native"] = [],
         ["VNetMesh.Contracts"] = [],
+        ["VNetMesh.Declarations"] = [],
         ["VNetMesh.Links"] = ["VNetMesh.Packets", "VNetMesh.Native", "VNetMesh.Contracts"],
         ["VNetMesh.Hosting"] = ["VNetMesh.Contracts", "VNetMesh.Native"],
     };

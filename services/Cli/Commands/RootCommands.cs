@@ -11,7 +11,7 @@ internal static class RootCommands
         Virtual networks for VMs, containers and network namespaces.
 
         Exit codes: 0 done, 1 failed, 2 wrong usage or value, 3 not permitted, 4 the services are not running,
-        5 not found, 6 exists already, 7 refused as things stand. Errors are one line on standard error.
+        5 not found, 6 exists already, 7 refused as things stand, 8 apply --dry-run found differences. Errors are one line on standard error.
 
         Environment: VNETMESH_RUN_DIR (/run/vnetmesh), VNETMESH_STATE_DIR (/var/lib/vnetmesh),
         VNETMESH_CONFIG (/etc/vnetmesh/vnetmesh.yaml), VNETMESH_LOG_LEVEL (Information), and OTEL_* for telemetry.
@@ -25,6 +25,8 @@ internal static class RootCommands
         LifeCommands.Supervise(services),
         DemoCommand.Create(services, output),
         DemoCommand.Serve(),
+        ApplyCommands.Apply(services, output),
+        ApplyCommands.Export(services, output),
         NetworkCommands.Create(services, output),
         PortCommands.Create(services, output),
         PortCommands.Macs(services, output),

@@ -11,6 +11,9 @@ internal static class ExitCode
     public const int NotFound = 5;
     public const int AlreadyExists = 6;
     public const int Refused = 7;
+
+    /// <summary>Of `vnet apply --dry-run`: there are differences.</summary>
+    public const int Differs = 8;
 }
 
 /// <summary>An error that the user can act on: one line that says what is wrong and what to do.</summary>

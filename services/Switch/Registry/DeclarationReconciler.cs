@@ -1,3 +1,5 @@
+using VNetMesh.Declarations;
+
 namespace VNetMesh.Switch.Registry;
 
 /// <summary>
@@ -42,9 +44,9 @@ public sealed partial class DeclarationReconciler(NetworkRegistry registry, ILog
         var file = new FileInfo(path);
         if (!file.Exists)
             return [];
-        if (file.Length > Declarations.MaxFileSize)
+        if (file.Length > DeclarationReader.MaxFileSize)
             throw new DeclarationException("the file is larger than 1 MiB");
-        return Declarations.Parse(File.ReadAllText(path));
+        return NetworkDeclarations.Parse(File.ReadAllText(path));
     }
 
     private RegistryException? Apply(DeclaredNetwork declared)

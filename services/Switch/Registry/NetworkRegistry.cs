@@ -53,7 +53,8 @@ public sealed partial class NetworkRegistry : IDisposable
     }
 
     /// <exception cref="RegistryException">One of the reasons that switch.proto lists.</exception>
-    public NetworkDefinition Create(NetworkDraft draft)
+    /// <param name="validateOnly">Gives it as it would be, and makes nothing.</param>
+    public NetworkDefinition Create(NetworkDraft draft, bool validateOnly = false)
     {
         lock (Gate)
         {
@@ -62,6 +63,8 @@ public sealed partial class NetworkRegistry : IDisposable
             if (_networks.Count >= NetworkPlanner.MaxNetworks)
                 throw Refuse.TooManyNetworks(NetworkPlanner.MaxNetworks);
             NetworkDefinition network = NetworkPlanner.Complete(draft, _networks.Values) with { Revision = _revision + 1, CreateTime = _time.GetUtcNow() };
+            if (validateOnly)
+                return network;
             _store.Save(network.Revision, network);
             Put(ChangeKind.Created, null, network);
             LogCreated(network.Name, network.Kind, network.Subnet?.ToString() ?? "none");
@@ -72,8 +75,9 @@ public sealed partial class NetworkRegistry : IDisposable
     /// <param name="revision">The revision that the change was made for; 0: whichever is current.</param>
     /// <param name="fields">Paths of the fields that <paramref name="change"/> sets.</param>
     /// <param name="change">Gives the draft of the network as it is to be.</param>
+    /// <param name="validateOnly">Gives it as it would be, and changes nothing.</param>
     /// <exception cref="RegistryException">One of the reasons that switch.proto lists.</exception>
-    public NetworkDefinition Update(string name, ulong revision, IReadOnlySet<string> fields, Func<NetworkDraft, NetworkDraft> change)
+    public NetworkDefinition Update(string name, ulong revision, IReadOnlySet<string> fields, Func<NetworkDraft, NetworkDraft> change, bool validateOnly = false)
     {
         lock (Gate)
         {
@@ -94,6 +98,8 @@ public sealed partial class NetworkRegistry : IDisposable
             };
             if (StoredNetwork.AreSame(current, network))
                 return current;
+            if (validateOnly)
+                return network;
             _store.Save(network.Revision, network);
             Put(ChangeKind.Updated, current, network);
             LogUpdated(network.Name, string.Join(", ", fields));

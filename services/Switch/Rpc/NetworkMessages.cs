@@ -54,12 +54,13 @@ internal static class NetworkMessages
         return message;
     }
 
-    /// <summary>What a client wants made; the subnet is not of our choosing when it gives one.</summary>
+    /// <summary>What a client wants made.</summary>
     public static NetworkDraft ToDraft(string id, Network message) => new()
     {
         Id = id,
         Kind = (NetworkKind)message.Kind,
         Subnet = message.Ipv4Subnet,
+        SubnetAuto = message.Ipv4SubnetAuto,
         HostAddress = message.Ipv4HostAddress,
         Gateway = message.Ipv4Gateway,
         Egress = (NetworkEgress)message.Egress,

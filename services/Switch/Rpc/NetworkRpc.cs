@@ -31,7 +31,7 @@ public sealed class NetworkRpc(NetworkRegistry registry, PortDirectory ports, Fo
     public override Task<CreateNetworkResponse> CreateNetwork(CreateNetworkRequest request, ServerCallContext context)
     {
         NetworkDraft draft = NetworkMessages.ToDraft(request.NetworkId, request.Network ?? new Network());
-        NetworkDefinition network = Refusals.Translate(() => registry.Create(draft));
+        NetworkDefinition network = Refusals.Translate(() => registry.Create(draft, request.ValidateOnly));
         return Task.FromResult(new CreateNetworkResponse { Network = network.ToMessage(CountersOf(network)) });
     }
 
@@ -47,7 +47,7 @@ public sealed class NetworkRpc(NetworkRegistry registry, PortDirectory ports, Fo
                 ?? throw RpcErrors.InvalidArgument("UPDATE_MASK_INVALID", $"'{path}' is not a field that can be changed", ("path", path)));
         }
         NetworkDefinition network = Refusals.Translate(() => registry.Update(wanted.Name, wanted.Revision, request.UpdateMask.Paths.ToHashSet(),
-            draft => setters.Aggregate(draft, (result, set) => set(result))));
+            draft => setters.Aggregate(draft, (result, set) => set(result)), request.ValidateOnly));
         return Task.FromResult(new UpdateNetworkResponse { Network = network.ToMessage(CountersOf(network)) });
     }
 

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging.Abstractions;
+using VNetMesh.Declarations;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Tests.Registry;
@@ -175,7 +176,7 @@ public sealed class NetworkRegistryTests : IDisposable
     [InlineData("networks: {a: {mtu: 1, mtu: 2}}", "line 1", "")]
     public void AMistakeInTheFileIsNamedWithItsLine(string yaml, string line, string what)
     {
-        string message = Assert.Throws<DeclarationException>(() => Declarations.Parse(yaml)).Message;
+        string message = Assert.Throws<DeclarationException>(() => NetworkDeclarations.Parse(yaml)).Message;
         Assert.StartsWith(line, message, StringComparison.Ordinal);
         Assert.Contains(what, message, StringComparison.Ordinal);
     }
