@@ -75,8 +75,11 @@ public static class Ruleset
             yield return $"ip6 saddr {prefix} oifname != \"{network.Id}\" masquerade";
     }
 
+    /// <summary>Nothing where there are no rules: a chain of type nat alone would make the kernel track every connection.</summary>
     private static void Chain(StringBuilder text, string name, string hook, IEnumerable<string> rules)
     {
+        if (!rules.Any())
+            return;
         text.AppendLine(CultureInfo.InvariantCulture, $"\tchain {name} {{");
         text.AppendLine(CultureInfo.InvariantCulture, $"\t\t{hook}");
         foreach (string rule in rules)
