@@ -48,6 +48,7 @@ internal static partial class NatRegistration
                 PortId = GatewayTranslation.PortId,
                 Owner = "nat",
                 Mac = gateway.Settings.Mac,
+                AcceptedOffloads = LinkOffloads.All,
                 RingCapacity = 4 * 1024 * 1024,
             }, gateway, logger).RunAsync(cancellation));
     }

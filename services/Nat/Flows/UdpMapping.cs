@@ -19,7 +19,12 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
     public const long LifeMicroseconds = 180_000_000;
     public const long DnsLifeMicroseconds = 15_000_000;
     private const int DnsPort = 53;
-    private const int ReceiveBatch = 32;
+    private const int ErrorBatch = 32;
+    private const int ReceiveTurns = 4;
+    private const int BusyBatch = 8;
+    private const int BusyReceiveBuffer = 1024 * 1024; // the kernel gives as much of it as net.core.rmem_max allows
+    private const int QuotedHeaders = Ipv4Header.Length + UdpView.HeaderLength;
+    private const int QuotedData = 512;
 
     private readonly UdpMappings _table;
     private readonly FileDescriptor _socket;
@@ -28,6 +33,8 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
     private readonly ContactSet _contacts = new();
     private bool _dnsOnly = true;
     private bool _heard;
+    private bool _isBusy;
+    private bool _cannotSegment;
     private SocketTemper _temper;
 
     internal UdpMapping(GatewayContext gateway, UdpMappings table, in GuestPacket first, in UdpView datagram, FileDescriptor socket)
@@ -39,41 +46,66 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
         _registration = gateway.Loop.Register(socket.Number, SysEpoll.EPOLLIN, this);
     }
 
-    /// <summary>Sends a guest's datagram; a large one that the guest's kernel left whole (USO) as the datagrams it stands for.</summary>
-    internal void Send(in GuestPacket packet, in UdpView datagram)
+    /// <summary>Takes a guest's datagram; a large one that the guest's kernel left whole (USO) stands for several.</summary>
+    internal void Send(in GuestPacket packet, in UdpView datagram, UdpOutbox outbox)
     {
         Remote = packet.Ip.Destination;
         RemotePort = datagram.DestinationPort;
         _contacts.Add(Remote);
         _dnsOnly &= RemotePort == DnsPort;
-        _temper.Apply(_socket.Number, (byte)(packet.Ip.TimeToLive - 1), packet.Ip.DontFragment);
-        ReadOnlySpan<byte> rest = datagram.Payload;
-        int step = packet.GsoKind == VirtioNetHeader.GsoUdpL4 ? packet.GsoSize : Math.Max(1, rest.Length);
+        outbox.Put(this, packet, datagram);
+        Refresh(packet.Now);
+    }
+
+    /// <summary>Sends what was gathered.</summary>
+    /// <param name="data">One payload after the other.</param>
+    /// <param name="segment">Octets of each; the last may have less.</param>
+    internal void Send(in UdpTarget target, ReadOnlySpan<byte> data, int segment, long now)
+    {
+        if (State == FlowState.Closed)
+            return;
+        _temper.Apply(_socket.Number, target.TimeToLive, target.DontFragment);
+        if (data.Length > segment && SendMany(target, data, segment))
+            return;
         do
         {
-            ReadOnlySpan<byte> piece = rest[..Math.Min(step, rest.Length)];
-            rest = rest[piece.Length..];
-            if (!SendOne(packet, piece))
+            ReadOnlySpan<byte> piece = data[..Math.Min(segment, data.Length)];
+            data = data[piece.Length..];
+            if (!SendOne(target, piece, now))
                 break;
         }
-        while (!rest.IsEmpty);
-        Refresh(packet.Now);
+        while (!data.IsEmpty);
     }
 
     public void OnReady(uint events, long now)
     {
         if ((events & SysEpoll.EPOLLERR) != 0)
             RelayErrors(now);
-        for (int i = 0; i < ReceiveBatch; i++)
+        for (int turn = 0; turn < ReceiveTurns; turn++)
         {
-            int length = HostSocket.ReceiveFrom(_socket.Number, Gateway.Datagram, out Ipv4Address source, out ushort port, out _);
-            if (length == -NativeErrno.EAGAIN)
+            int count = Gateway.Batch.Receive(_socket.Number);
+            if (count == -NativeErrno.EAGAIN)
                 break;
-            if (length < 0)
+            if (count < 0)
                 continue; // an error that the queue tells in full
-            if (!_contacts.Contains(source))
+            Deliver(count, now);
+            if (count < DatagramBatch.Capacity)
+                break;
+        }
+    }
+
+    // Datagrams of one sender and one size go to the guest in one record, where its kernel takes such.
+    private void Deliver(int count, long now)
+    {
+        DatagramBatch batch = Gateway.Batch;
+        if (count >= BusyBatch && !_isBusy)
+            BecomeBusy();
+        for (int i = 0; i < count;)
+        {
+            if (!_contacts.Contains(batch.Source(i)))
             {
                 Gateway.Drops.Count(DropCause.UdpFiltered);
+                i++;
                 continue;
             }
             if (!_heard)
@@ -81,10 +113,18 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
                 _heard = true;
                 Note(FlowMoment.FirstByteFromRemote, now);
             }
-            if (Gateway.Sender.SendUdp(Guest, source, port, GuestPort, Gateway.Datagram.AsSpan(0, length)))
-                BytesToGuest += (ulong)length;
+            BytesToGuest += UdpTrain.Send(Gateway, Guest, GuestPort, batch, ref i, count);
             Refresh(now);
         }
+    }
+
+    // Not for the many mappings that ask one question: calls that only a stream of datagrams is worth.
+    private void BecomeBusy()
+    {
+        _isBusy = true;
+        _ = SysSocket.SetOption(_socket.Number, SysSocket.SOL_SOCKET, SysSocket.SO_RCVBUF, BusyReceiveBuffer);
+        if (Gateway.Sender.AcceptsDatagramTrains)
+            _ = SysSocket.SetOption(_socket.Number, LinuxUdp.SOL_UDP, LinuxUdp.UDP_GRO, 1);
     }
 
     public void OnTimer(long now) => End("idle_timeout");
@@ -100,28 +140,45 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
         Gateway.Flows.Remove(this, reason);
     }
 
-    private bool SendOne(in GuestPacket packet, ReadOnlySpan<byte> data)
+    private bool SendMany(in UdpTarget target, ReadOnlySpan<byte> data, int segment)
     {
-        int sent = HostSocket.SendTo(_socket.Number, data, Remote, RemotePort);
+        if (_cannotSegment)
+            return false;
+        int sent = HostSocket.SendSegments(_socket.Number, data, segment, target.Address, target.Port);
+        if (sent < 0)
+        {
+            // Too large for the way there, or a device without checksums: one by one, which tells the guest what there is to tell.
+            _cannotSegment = sent is -NativeErrno.EINVAL or -NativeErrno.EIO;
+            return false;
+        }
+        NoteSent(sent);
+        return true;
+    }
+
+    private bool SendOne(in UdpTarget target, ReadOnlySpan<byte> data, long now)
+    {
+        int sent = HostSocket.SendTo(_socket.Number, data, target.Address, target.Port);
         if (sent is -NativeErrno.ECONNREFUSED or -NativeErrno.EHOSTUNREACH or -NativeErrno.ENETUNREACH or -NativeErrno.EMSGSIZE)
         {
             // Either an earlier datagram's error, which the queue holds, or this one's own.
-            bool told = RelayErrors(packet.Now) > 0;
+            bool told = RelayErrors(now) > 0;
             if (sent != -NativeErrno.EMSGSIZE)
-                sent = HostSocket.SendTo(_socket.Number, data, Remote, RemotePort);
+                sent = HostSocket.SendTo(_socket.Number, data, target.Address, target.Port);
             else if (told)
                 return false;
         }
         if (sent >= 0)
         {
-            Host ??= HostSocket.LocalEndpoint(_socket.Number);
-            BytesToRemote += (ulong)sent;
+            NoteSent(sent);
             return true;
         }
         if (SocketErrors.UnreachableCode(-sent) is { } code)
         {
             Gateway.Drops.Count(DropCause.DialUnreachable);
-            Gateway.Errors.Send(Guest, packet.Ip.Packet, Icmpv4Type.DestinationUnreachable, code, packet.Now);
+            Span<byte> quote = Gateway.Datagram.AsSpan(0, QuotedHeaders + Math.Min(data.Length, QuotedData));
+            data[..(quote.Length - QuotedHeaders)].CopyTo(quote[QuotedHeaders..]);
+            WriteQuote(quote, target.Address, target.Port);
+            Gateway.Errors.Send(Guest, quote, Icmpv4Type.DestinationUnreachable, code, now);
         }
         else
         {
@@ -130,19 +187,30 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
         return false;
     }
 
+    private void NoteSent(int octets)
+    {
+        Host ??= HostSocket.LocalEndpoint(_socket.Number);
+        BytesToRemote += (ulong)octets;
+    }
+
+    // The datagram as the guest had sent it, around payload that is in place.
+    private void WriteQuote(Span<byte> quote, Ipv4Address destination, ushort port)
+    {
+        new Ipv4Header(Guest.Address, destination, IpProtocol.Udp, quote.Length - Ipv4Header.Length).Write(quote);
+        UdpView.Write(quote[Ipv4Header.Length..], Guest.Address, destination, GuestPort, port);
+    }
+
     private int RelayErrors(long now)
     {
         int relayed = 0;
         Span<byte> room = Gateway.Datagram;
-        const int Headers = Ipv4Header.Length + UdpView.HeaderLength;
-        while (relayed < ReceiveBatch && HostSocket.TryTakeQueuedError(_socket.Number, room[Headers..], out SocketError error))
+        while (relayed < ErrorBatch && HostSocket.TryTakeQueuedError(_socket.Number, room[QuotedHeaders..], out SocketError error))
         {
             relayed++;
-            if (!_contacts.Contains(error.Destination) || Headers + error.DataLength > 65535)
+            if (!_contacts.Contains(error.Destination) || QuotedHeaders + error.DataLength > 65535)
                 continue;
-            Span<byte> quote = room[..(Headers + error.DataLength)];
-            new Ipv4Header(Guest.Address, error.Destination, IpProtocol.Udp, quote.Length - Ipv4Header.Length).Write(quote);
-            UdpView.Write(quote[Ipv4Header.Length..], Guest.Address, error.Destination, GuestPort, error.DestinationPort);
+            Span<byte> quote = room[..(QuotedHeaders + error.DataLength)];
+            WriteQuote(quote, error.Destination, error.DestinationPort);
             ErrorRelay.Tell(Gateway, Guest, error, quote, now);
         }
         return relayed;
@@ -152,39 +220,6 @@ public sealed class UdpMapping : Flow, IReadyHandler, ITimerOwner
     {
         LastActivity = now;
         Gateway.Timers.Set(_timer, now + (_dnsOnly ? DnsLifeMicroseconds : LifeMicroseconds));
-    }
-}
-
-/// <summary>The mappings of one gateway.</summary>
-internal sealed class UdpMappings(GatewayContext gateway)
-{
-    private readonly Dictionary<(Ipv4Address, ushort), UdpMapping> _mappings = [];
-
-    /// <summary>Takes a datagram whose checks are done, to a destination that the guest may reach.</summary>
-    public void Receive(in GuestPacket packet, in UdpView datagram)
-    {
-        if (!_mappings.TryGetValue((packet.Guest.Address, datagram.SourcePort), out UdpMapping? mapping) && (mapping = Begin(packet, datagram)) is null)
-            return;
-        mapping.Send(packet, datagram);
-    }
-
-    public void Forget(UdpMapping mapping) => _mappings.Remove((mapping.Guest.Address, mapping.GuestPort));
-
-    private UdpMapping? Begin(in GuestPacket packet, in UdpView datagram)
-    {
-        if (!gateway.Flows.MayBegin(packet.Guest))
-            return null;
-        FileDescriptor? socket = HostSocket.Open(SysSocket.AF_INET, SysSocket.SOCK_DGRAM, 0, out _);
-        if (socket is null)
-        {
-            gateway.Drops.Count(DropCause.SocketUnavailable);
-            return null;
-        }
-        _ = SysSocket.SetOption(socket.Number, SysSocket.SOL_IP, SysSocket.IP_RECVERR, 1);
-        var mapping = new UdpMapping(gateway, this, packet, datagram, socket);
-        _mappings.Add((packet.Guest.Address, datagram.SourcePort), mapping);
-        gateway.Flows.Add(mapping, packet.Trace);
-        return mapping;
     }
 }
 

@@ -11,8 +11,6 @@ namespace VNetMesh.Nat.Forwards;
 /// <summary>A UDP port of the host that leads to a guest: one socket for all clients, one flow for each.</summary>
 internal sealed class UdpForwardListener : IReadyHandler, IDisposable
 {
-    private const int ReceiveBatch = 32;
-
     private readonly GatewayContext _gateway;
     private readonly UdpForwardFlows _flows;
     private readonly FileDescriptor _socket;
@@ -35,14 +33,9 @@ internal sealed class UdpForwardListener : IReadyHandler, IDisposable
 
     public void OnReady(uint events, long now)
     {
-        for (int i = 0; i < ReceiveBatch; i++)
-        {
-            int length = HostSocket.ReceiveFrom(_socket.Number, _gateway.Datagram, out Ipv4Address client, out ushort port, out _);
-            if (length == -NativeErrno.EAGAIN)
-                return;
-            if (length >= 0)
-                _flows.FromClient(this, client, port, _gateway.Datagram.AsSpan(0, length), now);
-        }
+        int count = _gateway.Batch.Receive(_socket.Number);
+        for (int i = 0; i < count; i++)
+            _flows.FromClient(this, _gateway.Batch.Source(i), _gateway.Batch.Port(i), _gateway.Batch.Data(i), now);
     }
 
     /// <returns>Octets sent, or −errno.</returns>

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using VNetMesh.Links;
@@ -15,6 +16,7 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
     public const int HeadersLength = VirtioNetHeader.Length + EthernetView.HeaderLength + Ipv4Header.Length;
 
     private const int IpOffset = EthernetView.HeaderLength;
+    private const int UdpChecksumOffset = 6;
     private const byte Ipv4DefaultTtl = 64;
     private const int MaxPayload = 65535 - Ipv4Header.Length;
 
@@ -28,6 +30,8 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
 
     public bool AcceptsPartialChecksums => Link is not null && (Link.Offloads & LinkOffloads.Checksum) != 0;
 
+    public bool AcceptsDatagramTrains => Link is not null && (Link.Offloads & (LinkOffloads.Uso | LinkOffloads.Checksum)) == (LinkOffloads.Uso | LinkOffloads.Checksum);
+
     public bool AcceptsLargeSegments => Link is not null && (Link.Offloads & (LinkOffloads.Tso4 | LinkOffloads.Checksum)) == (LinkOffloads.Tso4 | LinkOffloads.Checksum);
 
     /// <summary>Records and octets sent since the gateway was made, without the record's header.</summary>
@@ -36,7 +40,7 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
     /// <summary>The link had no room since this was last set to false.</summary>
     public bool SawFull { get; set; }
 
-    public bool TryBegin(MacAddress to, in Ipv4Header header, out Span<byte> payload)
+    public bool TryBegin(MacAddress to, scoped in Ipv4Header header, out Span<byte> payload)
     {
         payload = default;
         if (Link is null)
@@ -56,10 +60,10 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
 
     /// <summary>Publishes what was begun.</summary>
     /// <param name="payload">As <see cref="TryBegin"/> gave it, written in full.</param>
-    public bool Send(Span<byte> payload) => Commit(payload.Length);
+    public bool Send(scoped Span<byte> payload) => Commit(payload.Length);
 
     /// <summary>Publishes what was begun, with an offload header that is written over the plain one.</summary>
-    public bool Send(Span<byte> payload, in VirtioNetHeader offload)
+    public bool Send(scoped Span<byte> payload, in VirtioNetHeader offload)
     {
         offload.Write(Before(payload, HeadersLength));
         return Commit(payload.Length);
@@ -92,6 +96,8 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
             if (!TryBegin(to.Mac, header, out Span<byte> payload))
                 return CountUnsent();
             data.CopyTo(payload[UdpView.HeaderLength..]);
+            if (AcceptsPartialChecksums)
+                return SendPartial(payload, header, sourcePort, destinationPort, 0);
             UdpView.Write(payload, source, to.Address, sourcePort, destinationPort);
             return Send(payload);
         }
@@ -102,6 +108,47 @@ public sealed class FrameSender(GatewaySettings settings, DropCounters drops)
         data.CopyTo(whole[UdpView.HeaderLength..]);
         UdpView.Write(whole, source, to.Address, sourcePort, destinationPort);
         return SendFragments(to, source, IpProtocol.Udp, whole, Ipv4DefaultTtl);
+    }
+
+    /// <summary>
+    /// Begins a record of several datagrams (virtio 1.2, 5.1.6: VIRTIO_NET_HDR_GSO_UDP_L4), which the guest's kernel cuts. Only where
+    /// <see cref="AcceptsDatagramTrains"/> and each fits the MTU.
+    /// </summary>
+    /// <param name="length">Octets of all payloads; with both headers at most 65535.</param>
+    /// <param name="data">Where they go, one after the other.</param>
+    public bool TryBeginTrain(Neighbour to, Ipv4Address source, int length, out Span<byte> data)
+    {
+        bool begun = TryBegin(to.Mac, new Ipv4Header(source, to.Address, IpProtocol.Udp, UdpView.HeaderLength + length), out Span<byte> payload);
+        data = begun ? payload[UdpView.HeaderLength..] : default;
+        return begun || CountUnsent();
+    }
+
+    /// <summary>Publishes what <see cref="TryBeginTrain"/> began.</summary>
+    /// <param name="segment">Octets of each datagram's payload; the last may have less.</param>
+    public bool SendTrain(Neighbour to, Ipv4Address source, ushort sourcePort, ushort destinationPort, scoped Span<byte> data, int segment)
+    {
+        ref byte start = ref Unsafe.Subtract(ref MemoryMarshal.GetReference(data), UdpView.HeaderLength);
+        Span<byte> payload = MemoryMarshal.CreateSpan(ref start, UdpView.HeaderLength + data.Length);
+        return SendPartial(payload, new Ipv4Header(source, to.Address, IpProtocol.Udp, payload.Length), sourcePort, destinationPort, segment);
+    }
+
+    // The checksum is the device's to complete: the field holds the sum of the pseudo-header. No segment size: one datagram.
+    private bool SendPartial(scoped Span<byte> payload, scoped in Ipv4Header ip, ushort sourcePort, ushort destinationPort, int segment)
+    {
+        BinaryPrimitives.WriteUInt16BigEndian(payload, sourcePort);
+        BinaryPrimitives.WriteUInt16BigEndian(payload[2..], destinationPort);
+        BinaryPrimitives.WriteUInt16BigEndian(payload[4..], (ushort)payload.Length);
+        BinaryPrimitives.WriteUInt16BigEndian(payload[UdpChecksumOffset..], Checksum.Fold(Checksum.PseudoHeader(ip.Source, ip.Destination, ip.Protocol, payload.Length)));
+        return Send(payload, new VirtioNetHeader
+        {
+            Flags = VirtioNetHeader.FlagNeedsChecksum,
+            GsoType = segment > 0 ? VirtioNetHeader.GsoUdpL4 : VirtioNetHeader.GsoNone,
+            GsoSize = (ushort)segment,
+            HeaderLength = IpOffset + Ipv4Header.Length + UdpView.HeaderLength,
+            ChecksumStart = IpOffset + Ipv4Header.Length,
+            ChecksumOffset = UdpChecksumOffset,
+            BufferCount = 1,
+        });
     }
 
     /// <summary>Sends an IP payload that is complete, in fragments where it is larger than the MTU.</summary>

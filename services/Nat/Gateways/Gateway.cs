@@ -153,6 +153,7 @@ public sealed class Gateway : IReadyHandler, ILoopWork, IPortHandler
         }
         if (_mayHoldMore)
             _mayHoldMore = ReceiveSome(now);
+        _udp.Flush(now);
         _tcp.PollDirty(now);
         _context.Timers.Run(now);
         _mayReadMore = _tcp.ReadMore(now);

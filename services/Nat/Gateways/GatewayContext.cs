@@ -2,13 +2,17 @@ using VNetMesh.Links;
 using VNetMesh.Nat.Dns;
 using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Observability;
+using VNetMesh.Nat.Sockets;
 using VNetMesh.Nat.Timing;
 using VNetMesh.Packets;
 
 namespace VNetMesh.Nat.Gateways;
 
 /// <summary>What all gateways of the process share. All of it is used on the loop's thread, but for the hub and the metrics.</summary>
-public sealed record NatShared(EventLoop Loop, NatLimits Limits, DestinationPolicy Policy, FlowHub Hub, NatMetrics Metrics, ResolverList Resolvers, TimeProvider Time, ILogger Logger);
+public sealed record NatShared(EventLoop Loop, NatLimits Limits, DestinationPolicy Policy, FlowHub Hub, NatMetrics Metrics, ResolverList Resolvers, TimeProvider Time, ILogger Logger)
+{
+    public DatagramBatch Batch { get; } = new();
+}
 
 /// <summary>What the parts of one gateway share.</summary>
 public sealed class GatewayContext
@@ -35,6 +39,9 @@ public sealed class GatewayContext
     public IcmpErrors Errors { get; }
     public FlowRegistry Flows { get; }
     internal DnsNames Names { get; } = new();
+
+    /// <summary>Room for the datagrams of one call; used within one call only.</summary>
+    public DatagramBatch Batch => Shared.Batch;
 
     /// <summary>Room for one datagram of a host socket's; used within one call only.</summary>
     public byte[] Datagram { get; } = new byte[65536];

@@ -129,7 +129,7 @@ internal static unsafe class HostSocket
                 return -Syscall.Errno;
             source = Ipv4SocketAddress.AddressOf(name);
             port = Ipv4SocketAddress.PortOf(name);
-            nint data = Find(message, SysSocket.IP_TTL);
+            nint data = Find(message, SysSocket.SOL_IP, SysSocket.IP_TTL);
             if (data != 0)
                 timeToLive = (byte)*(int*)data;
             return (int)received;
@@ -157,7 +157,7 @@ internal static unsafe class HostSocket
             nint received = SysSocket.recvmsg(fd, &message, SysSocket.MSG_ERRQUEUE);
             if (received < 0)
                 return false;
-            nint data = Find(message, SysSocket.IP_RECVERR);
+            nint data = Find(message, SysSocket.SOL_IP, SysSocket.IP_RECVERR);
             if (data == 0)
                 return true;
             var extended = (LinuxErrqueue.sock_extended_err*)data;
@@ -170,8 +170,35 @@ internal static unsafe class HostSocket
         }
     }
 
-    // The control message of level SOL_IP and that type, as the address of its data; 0 when there is none.
-    private static nint Find(in SysSocket.msghdr message, int type)
+    /// <summary>Sends many datagrams of one size to one address in one call (UDP_SEGMENT); the last may be shorter.</summary>
+    /// <returns>Octets sent, or −errno: EINVAL and EIO where the kernel or the way there cannot.</returns>
+    public static int SendSegments(int fd, ReadOnlySpan<byte> data, int segment, Ipv4Address address, int port)
+    {
+        SysSocket.sockaddr_in name = Ipv4SocketAddress.Make(address, port);
+        int header = sizeof(SysSocket.cmsghdr), room = header + 8;
+        byte* control = stackalloc byte[room];
+        *(SysSocket.cmsghdr*)control = new SysSocket.cmsghdr { cmsg_len = (nuint)(header + sizeof(ushort)), cmsg_level = LinuxUdp.SOL_UDP, cmsg_type = LinuxUdp.UDP_SEGMENT };
+        *(ulong*)(control + header) = 0;
+        *(ushort*)(control + header) = (ushort)segment;
+        fixed (byte* bytes = data)
+        {
+            var vector = new SysSocket.iovec { iov_base = bytes, iov_len = (nuint)data.Length };
+            var message = new SysSocket.msghdr
+            {
+                msg_name = &name,
+                msg_namelen = (uint)sizeof(SysSocket.sockaddr_in),
+                msg_iov = &vector,
+                msg_iovlen = 1,
+                msg_control = control,
+                msg_controllen = (nuint)room,
+            };
+            nint sent = SysSocket.sendmsg(fd, &message, SysSocket.MSG_NOSIGNAL);
+            return sent >= 0 ? (int)sent : -Syscall.Errno;
+        }
+    }
+
+    /// <summary>The control message of that level and type, as the address of its data; 0 when there is none.</summary>
+    internal static nint Find(in SysSocket.msghdr message, int level, int type)
     {
         var at = (byte*)message.msg_control;
         byte* end = at + message.msg_controllen;
@@ -180,7 +207,7 @@ internal static unsafe class HostSocket
             var header = (SysSocket.cmsghdr*)at;
             if (header->cmsg_len < (nuint)sizeof(SysSocket.cmsghdr) || at + header->cmsg_len > end)
                 return 0;
-            if (header->cmsg_level == SysSocket.SOL_IP && header->cmsg_type == type)
+            if (header->cmsg_level == level && header->cmsg_type == type)
                 return (nint)(at + sizeof(SysSocket.cmsghdr));
             at += ((int)header->cmsg_len + 7) & ~7;
         }

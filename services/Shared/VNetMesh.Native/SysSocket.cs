@@ -72,6 +72,14 @@ public static unsafe partial class SysSocket
         public int msg_flags;
     }
 
+    /// <summary>struct mmsghdr, of recvmmsg(2).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct mmsghdr
+    {
+        public msghdr msg_hdr;
+        public uint msg_len;
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     public struct cmsghdr
     {
@@ -149,6 +157,9 @@ public static unsafe partial class SysSocket
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint recvmsg(int fd, msghdr* message, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int recvmmsg(int fd, mmsghdr* messages, uint count, int flags, void* timeout);
 
     public static int SetOption(int fd, int level, int option, int value) => setsockopt(fd, level, option, &value, sizeof(int));
 
