@@ -80,6 +80,9 @@ public sealed partial class CaptureTests(SharedInstance shared) : SharedInstance
             await _guest.RunAsync("ping", "-c", "2", "-i", "0.2", "192.168.108.2");
             return piped.IsCompleted;
         });
+        // Into a file, both outputs go one after the other.
+        CommandResult both = await Command.RunAsync("sh", "-c", $"{CommandText("capture", "vmnet8", "--count", "3")} >{Instance.ScratchDirectory}/both 2>&1 & sleep 1.5; ip netns exec {_guest.Name} ping -q -c 4 -i 0.2 192.168.108.2; wait; cat {Instance.ScratchDirectory}/both");
+        Assert.Matches("(?s)capturing vmnet8; Ctrl-C ends it\n(\\d\\d:[^\n]*\n){3}3 frames captured, 0 missed\n$", both.Output);
         string[] lines = (await piped).Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         string address = (await _guest.AddressAsync()).ToString();
         Assert.Equal(2, lines.Length);

@@ -82,6 +82,13 @@ internal static class CaptureCommand
         return new FileSink(StandardOutput());
     }
 
-    /// <summary>Not the console's stream, which does not tell when the reader has gone.</summary>
-    private static FileStream StandardOutput() => new(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0);
+    /// <summary>
+    /// Of a pipe not the console's stream, which does not tell when the reader has gone; of a file that one, which writes where standard
+    /// error may write too.
+    /// </summary>
+    private static Stream StandardOutput()
+    {
+        var stream = new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0);
+        return stream.CanSeek ? Console.OpenStandardOutput() : stream;
+    }
 }
