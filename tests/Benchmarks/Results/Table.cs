@@ -14,7 +14,7 @@ public static class Table
         var text = new StringBuilder();
         foreach (IGrouping<string, MetricResult> group in results.GroupBy(result => result.Metric.Group).OrderBy(group => Array.IndexOf(GroupOrder, group.Key)))
         {
-            string[] peers = [.. group.SelectMany(result => result.Systems.Keys).Where(system => system != SystemNames.VNetMesh).Distinct()];
+            string[] peers = [.. group.SelectMany(result => result.Systems.Keys).Where(system => system != SystemNames.VNetMesh).Distinct().OrderBy(system => Array.IndexOf(SystemNames.Peers, system))];
             List<string[]> lines = [[group.Key, "unit", SystemNames.VNetMesh, .. peers.Select(peer => peer + " (ratio)"), "target"]];
             lines.AddRange(group.Select(result => Line(result, peers)));
             if (text.Length > 0)

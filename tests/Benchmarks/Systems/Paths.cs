@@ -25,6 +25,9 @@ public static class SystemNames
     public const string Pasta = "pasta";
     public const string Slirp = "slirp4netns";
 
+    /// <summary>In the order of the table's columns.</summary>
+    public static readonly string[] Peers = [Bridge, Vde, Veth, Pasta, Slirp];
+
     public static readonly string[] Switches = [VNetMesh, Bridge, Vde];
     public static readonly string[] Nats = [VNetMesh, Veth, Pasta, Slirp];
 }
