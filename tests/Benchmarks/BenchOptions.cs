@@ -1,5 +1,6 @@
 using System.CommandLine;
 using VNetMesh.Benchmarks.Rows;
+using VNetMesh.Benchmarks.Systems;
 
 namespace VNetMesh.Benchmarks;
 
@@ -18,15 +19,21 @@ internal sealed class BenchOptions
                     result.AddError($"there is no row '{name}'; --list tells all");
             }
         });
+        Systems.Validators.Add(result =>
+        {
+            foreach (string name in (result.GetValue(Systems) ?? []).Except([SystemNames.VNetMesh, .. SystemNames.Peers]))
+                result.AddError($"there is no system '{name}'");
+        });
         Root = new RootCommand("Measures VNetMesh and its peers on the same work, in namespaces that are connected to nothing else.")
         {
-            Rows, Rounds, Seconds, List, Passt, Json, Markdown, From, Keep,
+            Rows, Systems, Rounds, Seconds, List, Passt, Json, Markdown, From, Keep,
         };
         Root.SetAction((parsed, cancellation) => new BenchRun(this, parsed).RunAsync(cancellation));
     }
 
     public RootCommand Root { get; }
     public Option<string[]> Rows { get; } = new("--row") { Description = "Only this row, or all that begin with it (nat-tcp); may be repeated", DefaultValueFactory = _ => [] };
+    public Option<string[]> Systems { get; } = new("--system") { Description = "Only this system (vnetmesh, bridge, vde_switch, veth, pasta, slirp4netns); may be repeated", DefaultValueFactory = _ => [] };
     public Option<int> Rounds { get; } = new("--rounds") { Description = "Rounds of each row, 1 to 50", DefaultValueFactory = _ => 3 };
     public Option<int> Seconds { get; } = new("--seconds") { Description = "Seconds that a measurement counts, 1 to 60", DefaultValueFactory = _ => 3 };
     public Option<bool> List { get; } = new("--list") { Description = "Name the rows and end" };

@@ -62,6 +62,9 @@ internal sealed class BenchRun(BenchOptions options, ParseResult parsed)
         using PosixSignalRegistration interrupt = StopAt(PosixSignal.SIGINT, stop), terminate = StopAt(PosixSignal.SIGTERM, stop), hangUp = StopAt(PosixSignal.SIGHUP, stop);
         string[] names = parsed.GetValue(options.Rows) ?? [];
         IReadOnlyList<Row> rows = names.Length == 0 ? Catalogue.Rows : [.. names.SelectMany(Catalogue.Find).Distinct()];
+        string[] systems = parsed.GetValue(options.Systems) ?? [];
+        if (systems.Length > 0)
+            rows = [.. rows.Select(row => row with { Systems = [.. row.Systems.Intersect(systems)] }).Where(row => row.Systems.Count > 0)];
         int rounds = parsed.GetValue(options.Rounds), seconds = parsed.GetValue(options.Seconds);
         string passt = parsed.GetValue(options.Passt)!;
 
