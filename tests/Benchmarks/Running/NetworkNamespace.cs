@@ -19,8 +19,11 @@ public sealed partial class NetworkNamespace(string name)
         return created;
     }
 
-    /// <summary>The command that runs another inside. File systems stay those of the caller.</summary>
-    public string[] Enter(params IReadOnlyList<string> command) => ["nsenter", "--net=" + Path, .. command];
+    /// <summary>
+    /// The command that runs another inside, in a session of its own: the kernel shares the CPU among sessions first (sched_autogroup), so that a
+    /// load generator in the session of the one system and not of the other would be given another share of it. File systems stay those of the caller.
+    /// </summary>
+    public string[] Enter(params IReadOnlyList<string> command) => ["setsid", "nsenter", "--net=" + Path, .. command];
 
     public Task<string> RunAsync(CancellationToken cancellation, params string[] command) => Shell.RunAsync(cancellation, Enter(command));
 
