@@ -33,9 +33,11 @@ internal static class ServiceCommands
             ["DOTNET_EnableDiagnostics"] = Environment.GetEnvironmentVariable("DOTNET_EnableDiagnostics") ?? "0",
             ["DOTNET_gcServer"] = "0",
         };
+        // A session of its own for each, as service managers give: the kernel shares the CPU among sessions first (sched_autogroup), so that in one
+        // session switch and nat had one share between them, and a busy machine kept frames waiting for tens of milliseconds.
         List<string> command = name == "agent"
-            ? ["setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--inh-caps=-all", "--bounding-set=" + AgentRights, program]
-            : ["setpriv", "--pdeathsig", "KILL", "--reuid", id, "--regid", id, "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", program];
+            ? ["setsid", "setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--inh-caps=-all", "--bounding-set=" + AgentRights, program]
+            : ["setsid", "setpriv", "--pdeathsig", "KILL", "--reuid", id, "--regid", id, "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", program];
         return new ServiceCommand(name, command, environment);
     }
 
