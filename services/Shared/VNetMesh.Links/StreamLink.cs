@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using Google.Protobuf;
 using Grpc.Core;
 using VNetMesh.Native;
 using VNetMesh.Packets;
@@ -13,6 +12,7 @@ public interface IFrameBatchStream : IDisposable
     /// <summary>The next batch; null when the far side has ended the stream.</summary>
     Task<FrameBatch?> ReadAsync(CancellationToken cancellation);
 
+    /// <summary>When it is done, the batch is on its way, and may be written over.</summary>
     Task WriteAsync(FrameBatch batch, CancellationToken cancellation);
 }
 
@@ -28,9 +28,6 @@ public interface IFrameBatchStream : IDisposable
 /// </summary>
 public sealed class StreamLink : IFrameLink
 {
-    private const int MaxBatchFrames = 256;
-    private const int MaxBatchOctets = 256 * 1024;
-
     private readonly IFrameBatchStream _stream;
     private readonly CancellationTokenSource _stop = new();
     private readonly SemaphoreSlim _hasWork = new(0, 1);
@@ -277,33 +274,26 @@ public sealed class StreamLink : IFrameLink
 
     private async Task WritePumpAsync()
     {
+        var batch = new FrameBatchBuffer();
         while (true)
         {
-            if (TakeBatch() is { } batch)
-                await _stream.WriteAsync(batch, _stop.Token).ConfigureAwait(false);
+            Fill(batch);
+            if (!batch.IsEmpty)
+                await _stream.WriteAsync(batch.Batch, _stop.Token).ConfigureAwait(false);
             else if (_out.PrepareToSleep())
                 await _hasWork.WaitAsync(_stop.Token).ConfigureAwait(false);
         }
     }
 
-    /// <returns>What waits to be sent, at most one batch; null when nothing does.</returns>
-    private FrameBatch? TakeBatch()
+    /// <summary>Takes what waits to be sent, at most one batch.</summary>
+    private void Fill(FrameBatchBuffer batch)
     {
-        FrameBatch? batch = null;
-        int octets = 0;
-        while (octets < MaxBatchOctets && _out.TryTake(out ReadOnlySpan<byte> record, out _) == ReceiveStatus.Received)
-        {
-            batch ??= new FrameBatch();
-            ReadOnlySpan<byte> data = record[VirtioNetHeader.Length..];
-            batch.Frames.Add(new Frame { Data = ByteString.CopyFrom(data), Offload = FrameOffloads.From(VirtioNetHeader.Read(record)) });
-            octets += data.Length;
-            if (batch.Frames.Count == MaxBatchFrames)
-                break;
-        }
+        batch.Clear();
+        while (!batch.IsFull && _out.TryTake(out ReadOnlySpan<byte> record, out _) == ReceiveStatus.Received)
+            batch.Add(record);
         _out.Release();
         if (_out.TakeProducerDoorbell())
             SysEpoll.Signal(_doorbell);
-        return batch;
     }
 
     private sealed class AttachClientStream(AsyncDuplexStreamingCall<AttachRequest, AttachResponse> call, CancellationTokenSource lifetime) : IFrameBatchStream
@@ -327,39 +317,4 @@ public sealed class StreamLink : IFrameLink
             lifetime.Dispose();
         }
     }
-}
-
-/// <summary>virtio_net_hdr, as messages have it.</summary>
-public static class FrameOffloads
-{
-    /// <summary>False when a number does not fit its field, or the kind of segment is none that there is.</summary>
-    public static bool TryRead(FrameOffload? offload, out VirtioNetHeader header)
-    {
-        header = new VirtioNetHeader { BufferCount = 1 };
-        if (offload is null)
-            return true;
-        if ((offload.CsumStart | offload.CsumOffset | offload.GsoSize | offload.HdrLen) > ushort.MaxValue
-            || offload.GsoType is not (VirtioNetHeader.GsoNone or VirtioNetHeader.GsoTcpv4 or VirtioNetHeader.GsoTcpv6 or VirtioNetHeader.GsoUdpL4))
-            return false;
-        header.Flags = offload.NeedsCsum ? VirtioNetHeader.FlagNeedsChecksum : (byte)0;
-        header.GsoType = (byte)offload.GsoType;
-        header.HeaderLength = (ushort)offload.HdrLen;
-        header.GsoSize = (ushort)offload.GsoSize;
-        header.ChecksumStart = (ushort)offload.CsumStart;
-        header.ChecksumOffset = (ushort)offload.CsumOffset;
-        return true;
-    }
-
-    /// <summary>Null when nothing is left to be done to the frame.</summary>
-    public static FrameOffload? From(in VirtioNetHeader header) => !header.NeedsChecksum && header.GsoKind == VirtioNetHeader.GsoNone
-        ? null
-        : new FrameOffload
-        {
-            NeedsCsum = header.NeedsChecksum,
-            CsumStart = header.ChecksumStart,
-            CsumOffset = header.ChecksumOffset,
-            GsoType = header.GsoKind,
-            GsoSize = header.GsoSize,
-            HdrLen = header.HeaderLength,
-        };
 }

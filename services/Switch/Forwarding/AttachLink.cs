@@ -1,5 +1,6 @@
 using VNetMesh.Links;
 using VNetMesh.Native;
+using VNetMesh.Packets;
 
 namespace VNetMesh.Switch.Forwarding;
 
@@ -86,13 +87,15 @@ public sealed class AttachLink : IFrameLink
 
     // The stream's side: one reading task, one writing task.
 
-    /// <summary>Puts a record from the client before the loop, as soon as there is room.</summary>
+    /// <summary>Puts a frame from the client before the loop, as soon as there is room.</summary>
+    /// <param name="header">As it will stand in front of the frame.</param>
+    /// <param name="frame">At most <see cref="FrameRecord.MaxFrameLength"/> octets.</param>
     /// <returns>False: the link is closed.</returns>
-    public async ValueTask<bool> PutFromClientAsync(ReadOnlyMemory<byte> record, CancellationToken cancellation)
+    public async ValueTask<bool> PutFromClientAsync(VirtioNetHeader header, ReadOnlyMemory<byte> frame, CancellationToken cancellation)
     {
         while (!_closed)
         {
-            if (TryPut(record.Span))
+            if (TryPut(header, frame.Span))
                 return true;
             await _roomMade.WaitAsync(cancellation).ConfigureAwait(false);
         }
@@ -134,21 +137,23 @@ public sealed class AttachLink : IFrameLink
         Leave();
     }
 
-    private bool TryPut(ReadOnlySpan<byte> record)
+    private bool TryPut(in VirtioNetHeader header, ReadOnlySpan<byte> frame)
     {
-        Span<byte> room = _fromClient.Reserve(record.Length);
+        int length = VirtioNetHeader.Length + frame.Length;
+        Span<byte> room = _fromClient.Reserve(length);
         if (room.IsEmpty)
         {
             FlushFromClient();
             // Asking for the doorbell may find that room was just made.
             if (_fromClient.Producer.WaitForRoom())
                 return false;
-            room = _fromClient.Reserve(record.Length);
+            room = _fromClient.Reserve(length);
             if (room.IsEmpty)
                 return false;
         }
-        record.CopyTo(room);
-        return _fromClient.Commit(record.Length, default);
+        header.Write(room);
+        frame.CopyTo(room[VirtioNetHeader.Length..]);
+        return _fromClient.Commit(length, default);
     }
 
     private void Leave()

@@ -16,11 +16,6 @@ namespace VNetMesh.Switch.Rpc;
 /// </summary>
 internal sealed class AttachSession(NetworkRegistry registry, PortDirectory ports, IAsyncStreamReader<AttachRequest> requests, IServerStreamWriter<AttachResponse> responses)
 {
-    public const int MaxBatch = 256;
-
-    /// <summary>Beyond this a batch is sent before it has 256 frames: messages should stay far below gRPC's limit.</summary>
-    private const int BatchBytes = 256 * 1024;
-
     /// <summary>How long the end of a stream waits for what is still under way.</summary>
     private static readonly TimeSpan Linger = TimeSpan.FromSeconds(1);
 
@@ -86,19 +81,19 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
 
     private async Task ReadAsync(PortEntry entry, AttachLink link, CancellationToken cancellation)
     {
-        byte[] record = new byte[FrameRecord.MaxLength];
         while (await requests.MoveNext(cancellation))
         {
             if (requests.Current.Frames is not { } batch)
                 throw RpcErrors.InvalidArgument("FRAMES_REQUIRED", "after the hello, every message must be a batch of frames");
-            if (batch.Frames.Count > MaxBatch)
-                throw RpcErrors.InvalidArgument("BATCH_TOO_LARGE", $"a batch has at most {MaxBatch} frames, not {batch.Frames.Count}");
+            if (batch.Frames.Count > FrameBatchBuffer.MaxFrames)
+                throw RpcErrors.InvalidArgument("BATCH_TOO_LARGE", $"a batch has at most {FrameBatchBuffer.MaxFrames} frames, not {batch.Frames.Count}");
             foreach (Frame frame in batch.Frames)
             {
-                int length = FrameMessages.Write(frame, record);
-                if (length <= 0)
-                    entry.Forwarding.ReaderDrops.CountDrop(length == 0 ? DropCause.FrameTooLong : DropCause.HeaderInconsistent);
-                else if (!await link.PutFromClientAsync(record.AsMemory(0, length), cancellation))
+                if (frame.Data.Length > FrameRecord.MaxFrameLength)
+                    entry.Forwarding.ReaderDrops.CountDrop(DropCause.FrameTooLong);
+                else if (!FrameOffloads.TryRead(frame.Offload, out VirtioNetHeader header))
+                    entry.Forwarding.ReaderDrops.CountDrop(DropCause.HeaderInconsistent);
+                else if (!await link.PutFromClientAsync(header, frame.Data.Memory, cancellation))
                     return;
             }
             link.FlushFromClient();
@@ -110,27 +105,25 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
     /// <param name="cancellation">Cuts off the batch under way as well.</param>
     private async Task WriteAsync(AttachLink link, CancellationToken ending, CancellationToken cancellation)
     {
+        var batch = new FrameBatchBuffer();
+        var response = new AttachResponse { Frames = batch.Batch };
         while (!link.IsClosed && !ending.IsCancellationRequested)
         {
-            FrameBatch batch = TakeBatch(link);
-            if (batch.Frames.Count == 0)
+            Fill(batch, link);
+            if (batch.IsEmpty)
                 await link.WaitForClientAsync(ending);
             else
-                await responses.WriteAsync(new AttachResponse { Frames = batch }, cancellation);
+                await responses.WriteAsync(response, cancellation);
         }
     }
 
-    private static FrameBatch TakeBatch(AttachLink link)
+    private static void Fill(FrameBatchBuffer batch, AttachLink link)
     {
-        var batch = new FrameBatch();
-        int octets = 0;
-        while (batch.Frames.Count < MaxBatch && octets < BatchBytes && link.TryTakeForClient(out ReadOnlySpan<byte> record))
+        batch.Clear();
+        while (!batch.IsFull && link.TryTakeForClient(out ReadOnlySpan<byte> record))
         {
-            if (record.Length < FrameRecord.MinLength)
-                continue;
-            octets += record.Length - VirtioNetHeader.Length;
-            batch.Frames.Add(FrameMessages.ToMessage(record));
+            if (record.Length >= FrameRecord.MinLength)
+                batch.Add(record);
         }
-        return batch;
     }
 }

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using VNetMesh.Links;
 using VNetMesh.Packets;
 using VNetMesh.Packets.Offload;
 using VNetMesh.Switch.Capturing;
@@ -58,7 +59,7 @@ internal static class CaptureMessages
         if (isWhole)
             _ = ChecksumCompletion.Complete(octets, entry.Header);
         CapturedFrame frame = ToFrame(entry, octets[..Math.Min(octets.Length, options.SnapLength)], entry.OriginalLength);
-        frame.Offload = FrameMessages.ToOffload(entry.Header);
+        frame.Offload = FrameOffloads.From(entry.Header, null);
         batch.Frames.Add(frame);
         return frame.Data.Length;
     }
