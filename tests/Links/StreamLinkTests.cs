@@ -258,7 +258,8 @@ public sealed class StreamLinkTests
         public async Task<FrameBatch?> ReadAsync(CancellationToken cancellation) =>
             await reader.WaitToReadAsync(cancellation) && reader.TryRead(out FrameBatch? batch) ? batch : null;
 
-        public Task WriteAsync(FrameBatch batch, CancellationToken cancellation) => writer.WriteAsync(batch, cancellation).AsTask();
+        // Through its octets, as by a socket: the sender writes over the batch.
+        public Task WriteAsync(FrameBatch batch, CancellationToken cancellation) => writer.WriteAsync(FrameBatch.Parser.ParseFrom(batch.ToByteArray()), cancellation).AsTask();
 
         public void Dispose() => writer.TryComplete();
     }
