@@ -6,6 +6,7 @@ using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Namespaces;
 using VNetMesh.Agent.Observability;
 using VNetMesh.Agent.Rpc;
+using VNetMesh.Agent.Uplinks;
 using VNetMesh.Hosting;
 
 if (args is [ReleaseCommand.Name])
@@ -26,6 +27,8 @@ services.AddSingleton<IFabric>(provider => provider.GetRequiredService<SwitchCli
 services.AddSingleton<DeviceSet>();
 services.AddSingleton<EgressKeeper>();
 services.AddSingleton<HostAdapters>();
+services.AddSingleton<PcapUplinks>();
+services.AddSingleton<UplinkKeeper>();
 services.AddSingleton<PingGroups>();
 services.AddSingleton<DhcpClient>();
 services.AddSingleton<GuestKeeper>();

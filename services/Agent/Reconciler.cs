@@ -5,6 +5,7 @@ using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Observability;
+using VNetMesh.Agent.Uplinks;
 
 namespace VNetMesh.Agent;
 
@@ -47,7 +48,7 @@ public sealed record DeviceView(PortSpec Port, string Interface, string Netns, s
 // gives the host back.
 
 /// <summary>Brings devices and guests in line with what the switch and the database say.</summary>
-public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, DeviceSet devices, HostAdapters adapters, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
+public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, DeviceSet devices, HostAdapters adapters, UplinkKeeper uplinks, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan QuickPeriod = TimeSpan.FromMilliseconds(50);
@@ -125,6 +126,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
         foreach (GuestRuntime guest in _guests.Values)
             await keeper.RemoveAsync(guest, CancellationToken.None);
         _guests.Clear();
+        await uplinks.StopAsync();
         foreach (PortDevice device in devices.All.Values.ToList())
             await DeletePortAsync(device.Port.Name);
         devices.Dispose();
@@ -140,6 +142,8 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     public Task<IReadOnlyList<DeviceView>> ListDevicesAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult<IReadOnlyList<DeviceView>>([.. DeviceViews()]), cancellation);
 
     public Task<IReadOnlyList<EgressStatus>> ListEgressAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult(egress.Statuses), cancellation);
+
+    public Task<IReadOnlyList<UplinkStatus>> ListUplinksAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult(uplinks.Statuses), cancellation);
 
     /// <summary>The switch has told its networks: all of them.</summary>
     public Task NetworksAreAsync(IReadOnlyCollection<NetworkSpec> networks, CancellationToken cancellation) => RunAsync(() =>
@@ -251,6 +255,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             {
                 await adapters.ReconcileAsync([.. _networks.Values], cancellation);
                 egress.Reconcile([.. _networks.Values], AdapterNames());
+                await uplinks.ReconcileAsync([.. _networks.Values], cancellation);
                 pings.Reconcile(_networks.Values.Any(network => network.IsNat));
             }
             foreach (GuestRuntime guest in _guests.Values.ToList())
@@ -277,6 +282,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             return;
         HashSet<string> wanted = [.. _guests.Values.Select(guest => guest.Spec.Port.Name)];
         wanted.UnionWith(_networks.Values.Where(network => network.HostAddress is not null).Select(network => PortSpec.NameOf(network.Id, PortSpec.HostAdapterId)));
+        wanted.UnionWith(uplinks.Ports);
         foreach (string port in _portsOfOurs.Where(port => !wanted.Contains(port)).ToList())
             await DeletePortAsync(port);
     }

@@ -11,8 +11,20 @@ public sealed record NetworkSpec(string Id, Ipv4Subnet? Subnet, bool IsSubnetAut
 
     public EgressMode Egress { get; init; }
 
+    /// <summary>The NIC that it is bridged to, or "auto"; empty: none.</summary>
+    public string Uplink { get; init; } = "";
+
+    public UplinkDriver UplinkDriver { get; init; }
+
     /// <summary>A /64; null where the network has no IPv6 of ours.</summary>
     public Ipv6Prefix? Ipv6Prefix { get; init; }
+}
+
+/// <summary>How a bridged network is joined to its NIC.</summary>
+public enum UplinkDriver
+{
+    Tc,
+    Pcap,
 }
 
 /// <summary>What leads out of a network by way of the host.</summary>
@@ -31,6 +43,7 @@ public enum PortRole
 {
     Guest,
     Host,
+    Uplink,
 }
 
 /// <summary>A port of the switch that the agent plugs a device into.</summary>
@@ -39,9 +52,18 @@ public sealed record PortSpec(string NetworkId, string Id, PortRole Role, MacAdd
     /// <summary>The id of every host adapter's port.</summary>
     public const string HostAdapterId = "host";
 
+    /// <summary>The id of every uplink's port.</summary>
+    public const string UplinkId = "uplink";
+
     public string Name => NameOf(NetworkId, Id);
 
     public static string NameOf(string networkId, string id) => $"networks/{networkId}/ports/{id}";
+}
+
+/// <summary>What the agent's ports bear as their owner.</summary>
+public static class FabricOwner
+{
+    public const string Name = "agent";
 }
 
 /// <summary>The switch, as far as the agent uses it.</summary>

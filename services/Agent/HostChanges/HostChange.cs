@@ -11,19 +11,24 @@ public enum ChangeKind
     File = 5,
     Process = 6,
     Firewall = 10,
+    TrafficControl = 11,
+    Promiscuous = 12,
 }
 
 /// <summary>
 /// One change of the host: how to make it, to tell of it, to see whether it still stands, and to take it back. A change is
 /// data, so that it can be written down before it is made.
 /// </summary>
-/// <param name="Owner">"networks/vmnet8", "guests/web1" or "agent".</param>
+/// <param name="Owner">"networks/vmnet8", "uplinks/vmnet0", "guests/web1" or "agent".</param>
 [JsonDerivedType(typeof(LinkChange), "link")]
 [JsonDerivedType(typeof(AddressChange), "address")]
 [JsonDerivedType(typeof(Ipv6AddressChange), "ipv6-address")]
 [JsonDerivedType(typeof(ForwardingChange), "forwarding")]
 [JsonDerivedType(typeof(Ipv6ForwardingChange), "ipv6-forwarding")]
 [JsonDerivedType(typeof(NftTableChange), "nft-table")]
+[JsonDerivedType(typeof(ClsactChange), "clsact")]
+[JsonDerivedType(typeof(PromiscuousChange), "promiscuous")]
+[JsonDerivedType(typeof(BridgingChange), "bridging")]
 [JsonDerivedType(typeof(NetnsChange), "netns")]
 [JsonDerivedType(typeof(SysctlChange), "sysctl")]
 [JsonDerivedType(typeof(FileChange), "file")]

@@ -9,12 +9,20 @@ namespace VNetMesh.Agent.Netlink;
 /// <param name="Alias">IFLA_IFALIAS; empty when it has none.</param>
 public sealed record LinkInfo(int Index, string Name, MacAddress Mac, uint Mtu, bool IsUp, string Kind, string Alias)
 {
+    /// <summary>ARPHRD_…: 1 is Ethernet.</summary>
+    public ushort HardwareType { get; init; }
+
+    public bool IsPromiscuous { get; init; }
+
+    /// <summary>The bridge or bond that it belongs to; 0 where it belongs to none.</summary>
+    public int Master { get; init; }
+
     internal static LinkInfo? Parse(in NetlinkMessage message)
     {
         if (message.Type != LinuxRtnetlink.RTM_NEWLINK || message.Payload.Length < LinuxRtnetlink.IfInfoLength)
             return null;
         int index = MemoryMarshal.Read<int>(message.Payload[4..]);
-        uint flags = MemoryMarshal.Read<uint>(message.Payload[8..]), mtu = 0;
+        uint flags = MemoryMarshal.Read<uint>(message.Payload[8..]), mtu = 0, master = 0;
         string name = "", kind = "", alias = "";
         MacAddress mac = default;
         foreach (NetlinkAttribute attribute in message.Attributes(LinuxRtnetlink.IfInfoLength))
@@ -30,6 +38,9 @@ public sealed record LinkInfo(int Index, string Name, MacAddress Mac, uint Mtu, 
                 case LinuxRtnetlink.IFLA_MTU:
                     attribute.TryGetUInt32(out mtu);
                     break;
+                case LinuxRtnetlink.IFLA_MASTER:
+                    attribute.TryGetUInt32(out master);
+                    break;
                 case LinuxRtnetlink.IFLA_IFALIAS:
                     alias = attribute.Text;
                     break;
@@ -38,7 +49,12 @@ public sealed record LinkInfo(int Index, string Name, MacAddress Mac, uint Mtu, 
                     break;
             }
         }
-        return new LinkInfo(index, name, mac, mtu, (flags & LinuxRtnetlink.IFF_UP) != 0, kind, alias);
+        return new LinkInfo(index, name, mac, mtu, (flags & LinuxRtnetlink.IFF_UP) != 0, kind, alias)
+        {
+            HardwareType = MemoryMarshal.Read<ushort>(message.Payload[2..]),
+            IsPromiscuous = (flags & LinuxRtnetlink.IFF_PROMISC) != 0,
+            Master = (int)master,
+        };
     }
 
     private static string ReadKind(ReadOnlySpan<byte> nested)
@@ -108,23 +124,28 @@ public sealed record Ipv6AddressInfo(int LinkIndex, Ipv6Address Address, int Pre
 /// <param name="Type">RTN_….</param>
 public sealed record RouteInfo(Ipv4Subnet Destination, int LinkIndex, uint Table, byte Type)
 {
+    /// <summary>The lowest is preferred.</summary>
+    public uint Metric { get; init; }
+
     internal static RouteInfo? Parse(in NetlinkMessage message)
     {
         if (message.Type != LinuxRtnetlink.RTM_NEWROUTE || message.Payload.Length < LinuxRtnetlink.RtMsgLength
             || message.Payload[0] != SysSocket.AF_INET || message.Payload[1] > 32)
             return null;
         Ipv4Address destination = default;
-        uint table = message.Payload[4], link = 0;
+        uint table = message.Payload[4], link = 0, metric = 0;
         foreach (NetlinkAttribute attribute in message.Attributes(LinuxRtnetlink.RtMsgLength))
         {
             if (attribute.Type == LinuxRtnetlink.RTA_DST)
                 attribute.TryGetIpv4(out destination);
             else if (attribute.Type == LinuxRtnetlink.RTA_OIF)
                 attribute.TryGetUInt32(out link);
+            else if (attribute.Type == LinuxRtnetlink.RTA_PRIORITY)
+                attribute.TryGetUInt32(out metric);
             else if (attribute.Type == LinuxRtnetlink.RTA_TABLE && attribute.TryGetUInt32(out uint wide))
                 table = wide;
         }
-        return new RouteInfo(new Ipv4Subnet(destination, message.Payload[1]), (int)link, table, message.Payload[7]);
+        return new RouteInfo(new Ipv4Subnet(destination, message.Payload[1]), (int)link, table, message.Payload[7]) { Metric = metric };
     }
 }
 

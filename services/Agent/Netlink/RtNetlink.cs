@@ -7,7 +7,7 @@ namespace VNetMesh.Agent.Netlink;
 /// Links, addresses and routes of one network namespace: the one in which the socket was opened, whichever thread uses
 /// it later. Each call blocks for the kernel's answer, at most 2 s. Not for two threads at a time.
 /// </summary>
-public sealed unsafe class RtNetlink : IDisposable
+public sealed unsafe partial class RtNetlink : IDisposable
 {
     private const int ReceiveBuffer = 64 * 1024;
     private const int MaxDumpAttempts = 5;

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Threading.Channels;
 using Grpc.Core;
 using VNetMesh.Agent.Guests;
+using VNetMesh.Agent.Uplinks;
 using VNetMesh.Hosting;
 using VNetMesh.V1;
 
@@ -69,6 +70,23 @@ public sealed class AgentRpc(Reconciler reconciler, GuestFeed feed, IHostApplica
 
     public override async Task<ListEgressResponse> ListEgress(ListEgressRequest request, ServerCallContext context) =>
         new() { Egresses = { (await reconciler.ListEgressAsync(context.CancellationToken)).Select(Mapping.ToProto) } };
+
+    public override async Task<ListUplinksResponse> ListUplinks(ListUplinksRequest request, ServerCallContext context) =>
+        new() { Uplinks = { (await reconciler.ListUplinksAsync(context.CancellationToken)).Select(Mapping.ToProto) } };
+
+    public override Task<CheckUplinkResponse> CheckUplink(CheckUplinkRequest request, ServerCallContext context)
+    {
+        if (request.Uplink.Length == 0)
+            throw RpcErrors.InvalidArgument("UPLINK_INVALID", "uplink must be the name of an interface, or 'auto'");
+        try
+        {
+            return Task.FromResult(new CheckUplinkResponse { Interface = UplinkKeeper.Check(request.Uplink).Name });
+        }
+        catch (UplinkException exception)
+        {
+            throw Mapping.ToRpc(exception);
+        }
+    }
 
     public override async Task<ReleaseAllResponse> ReleaseAll(ReleaseAllRequest request, ServerCallContext context)
     {

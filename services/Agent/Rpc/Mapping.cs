@@ -3,6 +3,7 @@ using Grpc.Core;
 using VNetMesh.Agent.Egress;
 using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
+using VNetMesh.Agent.Uplinks;
 using VNetMesh.Hosting;
 using VNetMesh.V1;
 using PortRole = VNetMesh.Agent.Devices.PortRole;
@@ -61,7 +62,12 @@ internal static class Mapping
         var result = new Device
         {
             Name = $"devices/{device.Port.Id}@{device.Port.NetworkId}",
-            Kind = device.Port.Role == PortRole.Host ? DeviceKind.HostAdapter : DeviceKind.GuestTap,
+            Kind = device.Port.Role switch
+            {
+                PortRole.Host => DeviceKind.HostAdapter,
+                PortRole.Uplink => DeviceKind.Uplink,
+                _ => DeviceKind.GuestTap,
+            },
             Interface = device.Interface,
             Netns = device.Netns,
             Port = device.Port.Name,
@@ -83,6 +89,24 @@ internal static class Mapping
         Routes = { status.Routes },
         Conditions = { status.Conditions },
     };
+
+    public static V1.Uplink ToProto(UplinkStatus status)
+    {
+        var result = new V1.Uplink
+        {
+            Network = status.Network,
+            Revision = status.Revision,
+            Interface = status.Interface,
+            Active = status.IsActive,
+            Conditions = { status.Conditions },
+        };
+        foreach ((string cause, long count) in status.Drops)
+            result.Drops.Add(cause, (ulong)count);
+        return result;
+    }
+
+    public static RpcException ToRpc(UplinkException exception) =>
+        RpcErrors.Create(exception.Reason == "UPLINK_NOT_FOUND" ? StatusCode.NotFound : StatusCode.FailedPrecondition, exception.Reason, exception.Message);
 
     public static V1.HostChange ToProto(JournalEntry entry) => new()
     {

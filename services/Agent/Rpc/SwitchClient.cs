@@ -15,7 +15,7 @@ namespace VNetMesh.Agent.Rpc;
 public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFabric
 {
     /// <summary>What the agent's ports bear as their owner.</summary>
-    public const string Owner = "agent";
+    public const string Owner = FabricOwner.Name;
 
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(5);
     private readonly PortService.PortServiceClient _ports = new(channel);
@@ -36,7 +36,12 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
             PortId = port.Id,
             Port = new Port
             {
-                Role = port.Role == PortRole.Host ? V1.PortRole.Host : V1.PortRole.Guest,
+                Role = port.Role switch
+                {
+                    PortRole.Host => V1.PortRole.Host,
+                    PortRole.Uplink => V1.PortRole.Uplink,
+                    _ => V1.PortRole.Guest,
+                },
                 Transport = PortTransport.Tap,
                 Mac = port.Mac.ToString(),
                 Offloads = new Offloads { Checksum = true, Tso4 = true, Tso6 = true, Uso = queue.Offloads.HasFlag(LinkOffloads.Uso) },
@@ -104,6 +109,8 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
                 NetworkEgress.Routed => EgressMode.Routed,
                 _ => EgressMode.None,
             },
+            Uplink = network.Kind == NetworkKind.Bridged ? network.Uplink : "",
+            UplinkDriver = network.UplinkDriver == V1.UplinkDriver.Pcap ? Devices.UplinkDriver.Pcap : Devices.UplinkDriver.Tc,
             Ipv6Prefix = Ipv6Prefix.TryParse(network.Ipv6Prefix, out Ipv6Prefix prefix) ? prefix : null,
         };
     }

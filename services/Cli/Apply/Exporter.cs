@@ -35,6 +35,8 @@ internal static class Exporter
         yaml.Field(2, "ipv4_gateway", network.Ipv4Gateway);
         yaml.Field(2, "egress", network.Kind == NetworkKind.HostOnly ? Units.Name(network.Egress) : "");
         yaml.Field(2, "ipv6_prefix", network.Ipv6Prefix, evenEmpty: true);
+        yaml.Field(2, "uplink", network.Uplink, evenEmpty: network.Kind == NetworkKind.Bridged);
+        yaml.Field(2, "uplink_driver", network.Kind == NetworkKind.Bridged ? Units.Name(network.UplinkDriver) : "");
         yaml.Field(2, "mtu", Number(network.Mtu));
         yaml.Field(2, "isolate_ports", network.IsolatePorts ? "true" : "false");
         yaml.Field(2, "mac_ageing", Yaml.Time(network.MacAgeing.ToTimeSpan()));

@@ -16,6 +16,8 @@ internal static class NetworkPlan
 
     private static readonly Dictionary<string, NetworkEgress> Egresses = new() { ["none"] = NetworkEgress.None, ["snat"] = NetworkEgress.Snat, ["routed"] = NetworkEgress.Routed };
 
+    private static readonly Dictionary<string, UplinkDriver> Drivers = new() { ["tc"] = UplinkDriver.Tc, ["pcap"] = UplinkDriver.Pcap };
+
     /// <returns>The message, and the mask of what the file sets.</returns>
     public static (Network Network, FieldMask Mask) ToMessage(DeclaredItem declared)
     {
@@ -53,7 +55,8 @@ internal static class NetworkPlan
 
     private static string Show(object? value) => value switch
     {
-        null or NetworkKind.Unspecified or NetworkEgress.Unspecified => "",
+        null or NetworkKind.Unspecified or NetworkEgress.Unspecified or UplinkDriver.Unspecified => "",
+        UplinkDriver driver => Drivers.First(pair => pair.Value == driver).Key,
         NetworkKind kind => Kinds.First(pair => pair.Value == kind).Key,
         NetworkEgress egress => Egresses.First(pair => pair.Value == egress).Key,
         Duration time => Yaml.Time(time.ToTimeSpan()),
@@ -84,6 +87,8 @@ internal static class NetworkPlan
             {
                 (_, "kind", string word) => Kinds[word],
                 (_, "egress", string word) => Egresses[word],
+                (_, "uplink", "none") => "",
+                (_, "uplink_driver", string word) => Drivers[word],
                 (FieldType.UInt32, _, long number) => (uint)Math.Min(number, uint.MaxValue),
                 (_, _, TimeSpan time) => Duration.FromTimeSpan(time),
                 _ => value,

@@ -56,15 +56,17 @@ internal static class NetworkCommands
     private static Command Show(Services services, Output output)
     {
         Egress? egress = null;
+        Uplink? uplink = null;
         return Verbs.Show("Show one network in full", new Argument<string>("network"), output, async (name, cancellation) =>
         {
             GetNetworkResponse response = await services.Networks.GetNetworkAsync(new GetNetworkRequest { Name = Names.Network(name) }, deadline: Services.Soon, cancellationToken: cancellation);
             egress = await EgressFields.FindAsync(services, response.Network, cancellation);
+            uplink = await UplinkFields.FindAsync(services, response.Network, cancellation);
             return response.Network;
-        }, network => WriteFields(output, network, egress));
+        }, network => WriteFields(output, network, egress, uplink));
     }
 
-    private static void WriteFields(Output output, Network network, Egress? egress)
+    private static void WriteFields(Output output, Network network, Egress? egress, Uplink? uplink)
     {
         Dhcpv4Settings? dhcp = network.Dhcpv4 is { Enabled: true } ? network.Dhcpv4 : null;
         output.WriteFields(
@@ -76,6 +78,7 @@ internal static class NetworkCommands
             ("gateway", network.Ipv4Gateway),
             ("ipv6 prefix", network.Ipv6Prefix),
             .. EgressFields.Of(network, egress),
+            .. UplinkFields.Of(network, uplink),
             ("mtu", network.Mtu.ToString(CultureInfo.InvariantCulture)),
             ("dhcp", dhcp is null ? "off" : $"{Range(dhcp)}, server {dhcp.ServerAddress}"),
             ("lease", dhcp is null ? "" : $"{Units.Time(dhcp.DefaultLease)}, at most {Units.Time(dhcp.MaxLease)}"),
@@ -88,7 +91,7 @@ internal static class NetworkCommands
             ("sent", $"{Units.Count(network.Counters?.TxFrames ?? 0)} frames, {Units.Bytes(network.Counters?.TxBytes ?? 0)}"),
             ("drops", network.Counters is null ? "" : Units.Drops(network.Counters.Drops)),
             ("revision", Units.Count(network.Revision)),
-            .. network.Conditions.Concat(egress?.Conditions ?? []).Select(condition => ("condition", condition)),
+            .. network.Conditions.Concat(egress?.Conditions ?? []).Concat(uplink?.Conditions ?? []).Select(condition => ("condition", condition)),
         ]);
     }
 
@@ -102,8 +105,9 @@ internal static class NetworkCommands
         {
             var network = new Network();
             settings.Apply(parsed, network);
+            await UplinkFields.CheckAsync(services, network.Uplink, cancellation);
             CreateNetworkResponse response = await services.Networks.CreateNetworkAsync(new CreateNetworkRequest { NetworkId = parsed.GetRequiredValue(id), Network = network }, deadline: Services.Soon, cancellationToken: cancellation);
-            WriteFields(output, response.Network, await EgressFields.AwaitAsync(services, response.Network, cancellation));
+            WriteFields(output, response.Network, await EgressFields.AwaitAsync(services, response.Network, cancellation), await UplinkFields.AwaitAsync(services, response.Network, cancellation));
             return ExitCode.Ok;
         });
         return command;
@@ -121,8 +125,9 @@ internal static class NetworkCommands
             List<string> paths = settings.Apply(parsed, network);
             if (paths.Count == 0)
                 throw new CliException(ExitCode.Usage, "nothing to change was given; see: vnet network update --help");
+            await UplinkFields.CheckAsync(services, network.Uplink, cancellation);
             UpdateNetworkResponse response = await services.Networks.UpdateNetworkAsync(new UpdateNetworkRequest { Network = network, UpdateMask = new FieldMask { Paths = { paths } } }, deadline: Services.Soon, cancellationToken: cancellation);
-            WriteFields(output, response.Network, await EgressFields.AwaitAsync(services, response.Network, cancellation));
+            WriteFields(output, response.Network, await EgressFields.AwaitAsync(services, response.Network, cancellation), await UplinkFields.AwaitAsync(services, response.Network, cancellation));
             return ExitCode.Ok;
         });
         return command;

@@ -23,6 +23,12 @@ internal sealed class NetworkOptions
         ["routed"] = NetworkEgress.Routed,
     };
 
+    private static readonly Dictionary<string, UplinkDriver> Drivers = new()
+    {
+        ["tc"] = UplinkDriver.Tc,
+        ["pcap"] = UplinkDriver.Pcap,
+    };
+
     private readonly List<(Option Option, string Path, Action<ParseResult, Network> Apply)> _settings = [];
 
     public NetworkOptions(Command command, bool withKind)
@@ -39,6 +45,10 @@ internal sealed class NetworkOptions
         var egress = new Option<string>("--egress") { Description = "What leads out of a host-only network: none, snat or routed" };
         egress.AcceptOnlyFromAmong([.. Egresses.Keys]);
         Add(egress, "egress", (parsed, network) => network.Egress = Egresses[parsed.GetRequiredValue(egress)]);
+        Text("--uplink", "The NIC that a bridged network is joined to; auto: the default route's, none: no NIC", "uplink", (network, value) => network.Uplink = value == "none" ? "" : value);
+        var driver = new Option<string>("--uplink-driver") { Description = "How frames get to the NIC and from it: tc or pcap" };
+        driver.AcceptOnlyFromAmong([.. Drivers.Keys]);
+        Add(driver, "uplink_driver", (parsed, network) => network.UplinkDriver = Drivers[parsed.GetRequiredValue(driver)]);
         Text("--ipv6-prefix", "IPv6 prefix, a /64; auto makes one up, an empty text takes it away", "ipv6_prefix", (network, value) => network.Ipv6Prefix = value);
         Number("--mtu", "Largest IP packet, 576 to 65535", "mtu", (network, value) => network.Mtu = value);
         Text("--dhcp-start", "First address that DHCP gives out", "dhcpv4.range_start", (network, value) => Dhcp(network).RangeStart = value);

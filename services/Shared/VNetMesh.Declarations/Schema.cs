@@ -33,6 +33,8 @@ internal static class Schema
         ["ipv4_gateway"] = Text,
         ["egress"] = new(FieldType.Text, "none", "snat", "routed"),
         ["ipv6_prefix"] = Text,
+        ["uplink"] = Text,
+        ["uplink_driver"] = new(FieldType.Text, "tc", "pcap"),
         ["mtu"] = Number,
         ["mac_ageing"] = Time,
         ["max_macs"] = Number,

@@ -34,6 +34,9 @@ public sealed record PortClientOptions
     /// <summary>The service's name.</summary>
     public required string Owner { get; init; }
 
+    /// <summary>The port leads to a NIC; else it is a service's.</summary>
+    public bool IsUplink { get; init; }
+
     public MacAddress Mac { get; init; }
 
     /// <summary>What this side accepts in frames that it receives.</summary>
@@ -236,7 +239,7 @@ public sealed class PortClient : ILoopWork, IReadyHandler
             PortId = _options.PortId,
             Port = new Port
             {
-                Role = PortRole.Service,
+                Role = _options.IsUplink ? PortRole.Uplink : PortRole.Service,
                 Transport = PortTransport.Ring,
                 Mac = _options.Mac.ToString(),
                 Owner = _options.Owner,
@@ -258,7 +261,7 @@ public sealed class PortClient : ILoopWork, IReadyHandler
         {
             Network = _options.Network,
             PortId = _options.PortId,
-            Role = PortRole.Service,
+            Role = _options.IsUplink ? PortRole.Uplink : PortRole.Service,
             Mac = _options.Mac.ToString(),
             Owner = _options.Owner,
             Offloads = AcceptedOffloads(),

@@ -24,6 +24,7 @@ public static class LinuxRtnetlink
     public const ushort IFLA_ADDRESS = 1;
     public const ushort IFLA_IFNAME = 3;
     public const ushort IFLA_MTU = 4;
+    public const ushort IFLA_MASTER = 10;
     public const ushort IFLA_LINKINFO = 18;
     public const ushort IFLA_IFALIAS = 20;
     public const ushort IFLA_INFO_KIND = 1;
@@ -37,8 +38,10 @@ public static class LinuxRtnetlink
 
     public const ushort RTA_DST = 1;
     public const ushort RTA_OIF = 4;
+    public const ushort RTA_PRIORITY = 6;
     public const ushort RTA_TABLE = 15;
 
+    public const byte RT_TABLE_MAIN = 254;
     public const byte RT_TABLE_LOCAL = 255;
     public const byte RTN_UNICAST = 1;
     public const byte RTN_BLACKHOLE = 6;
@@ -48,5 +51,10 @@ public static class LinuxRtnetlink
     public const byte RT_SCOPE_LINK = 253;
 
     public const uint IFF_UP = 1;
+    public const uint IFF_NOARP = 0x80;
+    public const uint IFF_PROMISC = 0x100;
     public const uint IFF_LOWER_UP = 0x10000;
+
+    /// <summary>linux/if_arp.h</summary>
+    public const ushort ARPHRD_ETHER = 1;
 }

@@ -28,6 +28,8 @@ public static class NetworkDeclarations
         ["routed"] = NetworkEgress.Routed,
     };
 
+    private static readonly Dictionary<string, UplinkDriver> Drivers = new(StringComparer.Ordinal) { ["tc"] = UplinkDriver.Tc, ["pcap"] = UplinkDriver.Pcap };
+
     private static readonly Dictionary<string, Func<NetworkDraft, object, NetworkDraft>> Setters = new(StringComparer.Ordinal)
     {
         ["kind"] = (draft, value) => draft with { Kind = Kinds[(string)value] },
@@ -37,6 +39,8 @@ public static class NetworkDeclarations
         ["ipv4_gateway"] = (draft, value) => draft with { Gateway = (string)value },
         ["egress"] = (draft, value) => draft with { Egress = Egresses[(string)value] },
         ["ipv6_prefix"] = (draft, value) => (string)value == NetworkPlanner.AutoPrefix && !string.IsNullOrEmpty(draft.Ipv6Prefix) ? draft : draft with { Ipv6Prefix = (string)value },
+        ["uplink"] = (draft, value) => draft with { Uplink = (string)value == "none" ? "" : (string)value },
+        ["uplink_driver"] = (draft, value) => draft with { UplinkDriver = Drivers[(string)value] },
         ["mtu"] = (draft, value) => draft with { Mtu = (long)value },
         ["mac_ageing"] = (draft, value) => draft with { MacAgeing = (TimeSpan)value },
         ["max_macs"] = (draft, value) => draft with { MaxMacs = (long)value },

@@ -21,6 +21,14 @@ public enum NetworkEgress
     Routed = 3,
 }
 
+/// <summary>How a bridged network is joined to its NIC. The numbers are those of the stored form.</summary>
+public enum UplinkDriver
+{
+    Unspecified = 0,
+    Tc = 1,
+    Pcap = 2,
+}
+
 /// <summary>A network as it is: complete, and accepted by <see cref="NetworkPlanner"/>.</summary>
 public sealed record NetworkDefinition
 {
@@ -44,6 +52,12 @@ public sealed record NetworkDefinition
 
     /// <summary>A /64; absent where the network has no IPv6 of ours.</summary>
     public Ipv6Prefix? Ipv6Prefix { get; init; }
+
+    /// <summary>The NIC, or <see cref="NetworkPlanner.AutoUplink"/>; empty where there is none, and on networks that are not bridged.</summary>
+    public string Uplink { get; init; } = "";
+
+    /// <summary>Unspecified on networks that are not bridged.</summary>
+    public UplinkDriver UplinkDriver { get; init; }
 
     /// <summary>576 to 65535.</summary>
     public required int Mtu { get; init; }
@@ -113,6 +127,10 @@ public sealed record NetworkDraft
     /// <summary>A prefix, or <see cref="NetworkPlanner.AutoPrefix"/>.</summary>
     public string? Ipv6Prefix { get; init; }
 
+    public string? Uplink { get; init; }
+
+    public UplinkDriver UplinkDriver { get; init; }
+
     /// <summary>0: filled in.</summary>
     public long Mtu { get; init; }
 
@@ -139,6 +157,8 @@ public sealed record NetworkDraft
         Gateway = network.Gateway?.ToString(),
         Egress = network.Egress,
         Ipv6Prefix = network.Ipv6Prefix?.ToString(),
+        Uplink = network.Uplink,
+        UplinkDriver = network.UplinkDriver,
         Mtu = network.Mtu,
         Dhcp = DhcpDraft.From(network.Dhcp),
         MacAgeing = network.MacAgeing,

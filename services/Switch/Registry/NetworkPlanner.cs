@@ -17,6 +17,9 @@ public static partial class NetworkPlanner
     /// <summary>Stands for a prefix to be made up.</summary>
     public const string AutoPrefix = "auto";
 
+    /// <summary>Stands for the NIC of the default route.</summary>
+    public const string AutoUplink = "auto";
+
     /// <summary>IEEE 802.1Q-2022, table 8-6.</summary>
     public static readonly TimeSpan DefaultAgeing = TimeSpan.FromSeconds(300);
     public static readonly TimeSpan DefaultLease = TimeSpan.FromMinutes(30);
@@ -47,6 +50,8 @@ public static partial class NetworkPlanner
         return Addresses(draft, subnet) with
         {
             Ipv6Prefix = prefix,
+            Uplink = UplinkPlanner.ReadName(draft),
+            UplinkDriver = UplinkPlanner.ReadDriver(draft),
             SubnetAuto = chosen || (draft.SubnetAuto && subnet is not null),
             Mtu = mtu,
             MacAgeing = ageing,

@@ -133,6 +133,8 @@ internal sealed record StoredNetwork
     public string? Gateway { get; init; }
     public NetworkEgress Egress { get; init; } = NetworkEgress.None;
     public string? Ipv6Prefix { get; init; }
+    public string Uplink { get; init; } = "";
+    public UplinkDriver UplinkDriver { get; init; }
     public int Mtu { get; init; }
     public double MacAgeingSeconds { get; init; }
     public int MaxMacs { get; init; }
@@ -159,6 +161,8 @@ internal sealed record StoredNetwork
         Gateway = network.Gateway?.ToString(),
         Egress = network.Egress,
         Ipv6Prefix = network.Ipv6Prefix?.ToString(),
+        Uplink = network.Uplink,
+        UplinkDriver = network.UplinkDriver,
         Mtu = network.Mtu,
         MacAgeingSeconds = network.MacAgeing.TotalSeconds,
         MaxMacs = network.MaxMacs,
@@ -187,6 +191,9 @@ internal sealed record StoredNetwork
         Gateway = Address(Gateway),
         Egress = Egress,
         Ipv6Prefix = Ipv6Prefix is null ? null : Packets.Ipv6Prefix.Parse(Ipv6Prefix),
+        Uplink = Uplink,
+        // Networks of earlier versions have none stored.
+        UplinkDriver = Kind == NetworkKind.Bridged && UplinkDriver == UplinkDriver.Unspecified ? UplinkDriver.Tc : UplinkDriver,
         Mtu = Mtu,
         MacAgeing = TimeSpan.FromSeconds(MacAgeingSeconds),
         MaxMacs = MaxMacs,

@@ -4,6 +4,7 @@ using VNetMesh.Switch.Registry;
 using VNetMesh.V1;
 using NetworkEgress = VNetMesh.Switch.Registry.NetworkEgress;
 using NetworkKind = VNetMesh.Switch.Registry.NetworkKind;
+using UplinkDriver = VNetMesh.Switch.Registry.UplinkDriver;
 using V1Counters = VNetMesh.V1.TrafficCounters;
 
 namespace VNetMesh.Switch.Rpc;
@@ -23,6 +24,8 @@ internal static class NetworkMessages
             Ipv4Gateway = network.Gateway?.ToString() ?? "",
             Egress = (V1.NetworkEgress)network.Egress,
             Ipv6Prefix = network.Ipv6Prefix?.ToString() ?? "",
+            Uplink = network.Uplink,
+            UplinkDriver = (V1.UplinkDriver)network.UplinkDriver,
             Mtu = (uint)network.Mtu,
             Dhcpv4 = ToMessage(network.Dhcp),
             MacAgeing = Duration.FromTimeSpan(network.MacAgeing),
@@ -65,6 +68,8 @@ internal static class NetworkMessages
         Gateway = message.Ipv4Gateway,
         Egress = (NetworkEgress)message.Egress,
         Ipv6Prefix = message.Ipv6Prefix,
+        Uplink = message.Uplink,
+        UplinkDriver = (UplinkDriver)message.UplinkDriver,
         Mtu = message.Mtu,
         Dhcp = message.Dhcpv4 is null ? new DhcpDraft() : ToDraft(message.Dhcpv4),
         MacAgeing = ToTimeSpan(message.MacAgeing),
@@ -87,6 +92,8 @@ internal static class NetworkMessages
             "egress" => draft => draft with { Egress = (NetworkEgress)message.Egress },
             // "auto" leaves the prefix that there is: an update made again changes nothing.
             "ipv6_prefix" => draft => message.Ipv6Prefix == NetworkPlanner.AutoPrefix && !string.IsNullOrEmpty(draft.Ipv6Prefix) ? draft : draft with { Ipv6Prefix = message.Ipv6Prefix },
+            "uplink" => draft => draft with { Uplink = message.Uplink },
+            "uplink_driver" => draft => draft with { UplinkDriver = (UplinkDriver)message.UplinkDriver },
             "mtu" => draft => draft with { Mtu = message.Mtu },
             "dhcpv4" => draft => draft with { Dhcp = message.Dhcpv4 is null ? new DhcpDraft() : ToDraft(dhcp) },
             "dhcpv4.enabled" => draft => draft with { Dhcp = draft.Dhcp with { Enabled = dhcp.Enabled } },
