@@ -136,15 +136,15 @@ internal sealed class PcapUplink : IPortHandler, IReadyHandler, ILoopWork, IDisp
     {
         for (int i = 0; i < Batch; i++)
         {
-            GetPacketStatus status = _nic.GetNextPacket(out PacketCapture captured);
-            if (status == GetPacketStatus.ReadTimeout)
+            Libpcap.ReadResult status = Libpcap.TryRead(_nic.Handle.DangerousGetHandle(), out ReadOnlySpan<byte> captured);
+            if (status == Libpcap.ReadResult.Nothing)
                 return false;
-            if (status != GetPacketStatus.PacketRead)
+            if (status == Libpcap.ReadResult.Failed)
             {
                 Fail("libpcap cannot read from the NIC any more: it went away, or down");
                 return false;
             }
-            Captured(captured.Data, now);
+            Captured(captured, now);
         }
         return true;
     }

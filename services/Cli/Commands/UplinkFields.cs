@@ -18,6 +18,8 @@ internal static class UplinkFields
         string chosen = network.Uplink == "auto" && uplink is { Interface.Length: > 0 } ? $" ({uplink.Interface})" : "";
         string how = network.Uplink.Length == 0 ? "none" : $"{network.Uplink}{chosen} by {Units.Name(network.UplinkDriver)}";
         yield return ("uplink", how + (network.Uplink.Length > 0 && uplink is { Active: false } ? ", not connected" : ""));
+        if (uplink is { Drops.Count: > 0 })
+            yield return ("uplink drops", Units.Drops(uplink.Drops));
     }
 
     /// <summary>Asks the agent whether the NIC can be used; where no agent answers, the registry's word is enough.</summary>

@@ -59,4 +59,9 @@ public interface ILinkObserver
     /// <param name="connection">The number that the link was connected under.</param>
     /// <param name="reason">Why, in plain words.</param>
     void OnLinkLost(ForwardingPort port, long connection, string reason);
+
+    /// <summary>Two stations of a network have one address; told once as long as there are signs of it.</summary>
+    void OnAddressConflict(string network, AddressConflict conflict)
+    {
+    }
 }

@@ -6,4 +6,8 @@ namespace VNetMesh.Switch.Forwarding;
 /// <param name="MaxMacs">Addresses learned on the network, 1 to 65536.</param>
 /// <param name="MaxMacsPerPort">Addresses learned on a guest's or a service's port.</param>
 /// <param name="IsolatePorts">Guests do not reach each other.</param>
-public sealed record ForwardingSettings(int Mtu, long MacAgeing, int MaxMacs, int MaxMacsPerPort, bool IsolatePorts);
+public sealed record ForwardingSettings(int Mtu, long MacAgeing, int MaxMacs, int MaxMacsPerPort, bool IsolatePorts)
+{
+    /// <summary>Whether addresses that two stations claim are looked for.</summary>
+    public bool WatchesAddresses { get; init; }
+}

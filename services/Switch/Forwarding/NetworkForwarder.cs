@@ -93,6 +93,9 @@ public sealed class NetworkForwarder : ILoopWork
     /// <summary>Addresses held now; may be read from any thread.</summary>
     public int MacCount => _macs.Count;
 
+    /// <summary>Addresses that two stations claim; watched on bridged networks, where fixed addresses meet those of the LAN.</summary>
+    public AddressWatch Addresses { get; } = new();
+
     /// <summary>Makes a port, from any thread; <see cref="AddPort"/> brings it into the data path.</summary>
     public ForwardingPort CreatePort(string name, PortRole role) => new(this, name, role);
 
@@ -277,6 +280,9 @@ public sealed class NetworkForwarder : ILoopWork
         }
         if (_macs.Learn(source, ingress.Index, BoundOf(ingress), _now) == LearnResult.Full)
             Drop(ingress, DropCause.MacTableFull);
+        if (_settings.WatchesAddresses && record[VirtioNetHeader.Length + 12] == 0x08 && record[VirtioNetHeader.Length + 13] == 0x06
+            && Addresses.Observe(record[VirtioNetHeader.Length..], ingress.Name, _now) is { } conflict)
+            _observer.OnAddressConflict(Name, conflict);
         int index = destination.IsMulticast ? -1 : _macs.Find(destination, _now);
         if (index < 0)
         {

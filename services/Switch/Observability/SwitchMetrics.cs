@@ -37,6 +37,7 @@ public sealed class SwitchMetrics
         meter.CreateObservableCounter("vnetmesh.switch.network.io", () => OfNetworks(c => c.RxBytes, c => c.TxBytes), "By", "Octets of frames on a network.");
         meter.CreateObservableCounter("vnetmesh.switch.network.frames", () => OfNetworks(c => c.RxFrames, c => c.TxFrames), "{frame}", "Frames on a network.");
         meter.CreateObservableCounter("vnetmesh.switch.drops", NetworkDrops, "{frame}", "Frames dropped on a network, by cause.");
+        meter.CreateObservableCounter("vnetmesh.switch.address_conflicts", () => Forwarders().Select(forwarder => new Measurement<long>(forwarder.Addresses.Count, Tags(forwarder))), "{sign}", "Signs in ARP that two stations of a bridged network have one address.");
         meter.CreateObservableUpDownCounter("vnetmesh.switch.ports", CountPorts, "{port}", "Ports of a network, by state.");
         meter.CreateObservableUpDownCounter("vnetmesh.switch.macs", CountMacs, "{address}", "Addresses learned on a network.");
     }

@@ -166,6 +166,9 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
 
     public void OnLinkLost(ForwardingPort port, long connection, string reason) => _lost.Writer.TryWrite((port, connection, reason));
 
+    public void OnAddressConflict(string network, AddressConflict conflict) =>
+        ThreadPool.QueueUserWorkItem(_ => LogConflict(network, conflict.Address.ToString(), conflict.Mac.ToString(), conflict.Port, conflict.OtherMac.ToString(), conflict.OtherPort));
+
     public async ValueTask DisposeAsync()
     {
         _registry.Changed -= OnNetworkChanged;
@@ -245,7 +248,7 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
     }
 
     private static ForwardingSettings SettingsOf(NetworkDefinition network) =>
-        new(network.Mtu, (long)network.MacAgeing.TotalMicroseconds, network.MaxMacs, network.MaxMacsPerPort, network.IsolatePorts);
+        new(network.Mtu, (long)network.MacAgeing.TotalMicroseconds, network.MaxMacs, network.MaxMacsPerPort, network.IsolatePorts) { WatchesAddresses = network.Kind == NetworkKind.Bridged };
 
     private async Task FollowLostLinksAsync()
     {
@@ -274,6 +277,9 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
 
     [LoggerMessage(LogLevel.Information, "{Port} is down: {Reason}")]
     private partial void LogLost(string port, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "{Network}: two stations have the address {Address}: {Mac} ({Port}) and {OtherMac} ({OtherPort})")]
+    private partial void LogConflict(string network, string address, string mac, string port, string otherMac, string otherPort);
 
     [LoggerMessage(LogLevel.Information, "{Port} was deleted")]
     private partial void LogDeleted(string port);

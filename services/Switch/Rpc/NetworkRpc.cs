@@ -18,21 +18,21 @@ public sealed class NetworkRpc(NetworkRegistry registry, PortDirectory ports, Fo
     {
         (List<NetworkDefinition> page, string next) = Pages.Take(registry.List(), network => network.Id, request.PageSize, request.PageToken);
         var response = new ListNetworksResponse { NextPageToken = next };
-        response.Networks.AddRange(page.Select(network => network.ToMessage(CountersOf(network))));
+        response.Networks.AddRange(page.Select(Tell));
         return Task.FromResult(response);
     }
 
     public override Task<GetNetworkResponse> GetNetwork(GetNetworkRequest request, ServerCallContext context)
     {
         NetworkDefinition network = Refusals.Translate(() => registry.Get(request.Name));
-        return Task.FromResult(new GetNetworkResponse { Network = network.ToMessage(CountersOf(network)) });
+        return Task.FromResult(new GetNetworkResponse { Network = Tell(network) });
     }
 
     public override Task<CreateNetworkResponse> CreateNetwork(CreateNetworkRequest request, ServerCallContext context)
     {
         NetworkDraft draft = NetworkMessages.ToDraft(request.NetworkId, request.Network ?? new Network());
         NetworkDefinition network = Refusals.Translate(() => registry.Create(draft, request.ValidateOnly));
-        return Task.FromResult(new CreateNetworkResponse { Network = network.ToMessage(CountersOf(network)) });
+        return Task.FromResult(new CreateNetworkResponse { Network = Tell(network) });
     }
 
     public override Task<UpdateNetworkResponse> UpdateNetwork(UpdateNetworkRequest request, ServerCallContext context)
@@ -48,7 +48,7 @@ public sealed class NetworkRpc(NetworkRegistry registry, PortDirectory ports, Fo
         }
         NetworkDefinition network = Refusals.Translate(() => registry.Update(wanted.Name, wanted.Revision, request.UpdateMask.Paths.ToHashSet(),
             draft => setters.Aggregate(draft, (result, set) => set(result)), request.ValidateOnly));
-        return Task.FromResult(new UpdateNetworkResponse { Network = network.ToMessage(CountersOf(network)) });
+        return Task.FromResult(new UpdateNetworkResponse { Network = Tell(network) });
     }
 
     public override Task<DeleteNetworkResponse> DeleteNetwork(DeleteNetworkRequest request, ServerCallContext context) => Refusals.Translate(() =>
@@ -90,6 +90,17 @@ public sealed class NetworkRpc(NetworkRegistry registry, PortDirectory ports, Fo
 
     private static ulong? ReadToken(string token) =>
         token.StartsWith(Run + ".", StringComparison.Ordinal) && ulong.TryParse(token.AsSpan(Run.Length + 1), NumberStyles.None, CultureInfo.InvariantCulture, out ulong revision) ? revision : null;
+
+    /// <summary>A network with what only the data path knows of it.</summary>
+    private Network Tell(NetworkDefinition network)
+    {
+        Network message = network.ToMessage(CountersOf(network));
+        foreach (AddressConflict conflict in plane.TryFind(network.Name)?.Addresses.Conflicts ?? [])
+            message.Conditions.Add($"{conflict.Address} is the address of two stations, {conflict.Mac} ({IdOf(conflict.Port)}) and {conflict.OtherMac} ({IdOf(conflict.OtherPort)}): give one of them another");
+        return message;
+    }
+
+    private static string IdOf(string port) => port[(port.LastIndexOf('/') + 1)..];
 
     private TrafficCounters? CountersOf(NetworkDefinition network) => plane.TryFind(network.Name)?.Counters is { } counters ? counters.ToMessage(counters.Drops) : null;
 }
