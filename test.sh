@@ -16,7 +16,7 @@ die() { say "test.sh: $*" >&2; exit 1; }
 # The Debian packages that the tests need, each by a program (or library) that shows whether it is there.
 needed_packages() {
     local pair
-    for pair in ip:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
+    for pair in ip:iproute2 tc:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
                 nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done

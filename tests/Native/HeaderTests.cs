@@ -43,6 +43,7 @@ public sealed partial class HeaderTests
         #include <sys/timerfd.h>
         #include <sys/un.h>
         #include <sys/wait.h>
+        #include <linux/bpf.h>
         #include <linux/capability.h>
         #include <linux/errqueue.h>
         #include <linux/if.h>
@@ -51,6 +52,9 @@ public sealed partial class HeaderTests
         #include <linux/if_tun.h>
         #include <linux/netlink.h>
         #include <linux/nsfs.h>
+        #include <linux/if_arp.h>
+        #include <linux/pkt_cls.h>
+        #include <linux/pkt_sched.h>
         #include <linux/rtnetlink.h>
         #include <linux/sockios.h>
 
