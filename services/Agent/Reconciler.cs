@@ -127,6 +127,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             await keeper.RemoveAsync(guest, CancellationToken.None);
         _guests.Clear();
         await uplinks.StopAsync();
+        egress.Release();
         foreach (PortDevice device in devices.All.Values.ToList())
             await DeletePortAsync(device.Port.Name);
         devices.Dispose();

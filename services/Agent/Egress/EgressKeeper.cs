@@ -77,6 +77,23 @@ public sealed partial class EgressKeeper(ChangeJournal journal, HostAccess host,
         Statuses = [.. present.Select(network => StatusOf(network, facts)).OfType<EgressStatus>()];
     }
 
+    /// <summary>Closes what is open, in its order; what fails is the journal's to try again.</summary>
+    public void Release()
+    {
+        try
+        {
+            foreach (string id in _open)
+                AdapterIsolation.Apply(id);
+            CloseAll();
+        }
+        catch (IOException exception)
+        {
+            LogFailed(exception.Message);
+        }
+        _open.Clear();
+        Statuses = [];
+    }
+
     private void Open(List<NetworkSpec> present, List<NetworkSpec> wanted, HostFacts facts)
     {
         bool wantsIpv6 = wanted.Any(network => network.Ipv6Prefix is not null);

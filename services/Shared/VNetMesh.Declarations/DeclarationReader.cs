@@ -16,6 +16,7 @@ public static class DeclarationReader
     /// <exception cref="DeclarationException">With the line, where there is one.</exception>
     public static DeclarationFile Parse(string yaml)
     {
+        RefuseTabs(yaml);
         var stream = new YamlStream();
         try
         {
@@ -23,7 +24,7 @@ public static class DeclarationReader
         }
         catch (YamlException exception)
         {
-            throw new DeclarationException($"line {exception.Start.Line}: {exception.InnerException?.Message ?? exception.Message}");
+            throw new DeclarationException($"line {exception.End.Line}: {exception.InnerException?.Message ?? exception.Message}");
         }
         var networks = new List<NetworkDeclaration>();
         var guests = new List<DeclaredItem>();
@@ -39,6 +40,19 @@ public static class DeclarationReader
                 throw Unknown(name, key, [Schema.Networks, Schema.Guests]);
         }
         return new DeclarationFile(networks, guests);
+    }
+
+    /// <summary>The commonest mistake of all, of which a parser of YAML says little that helps (YAML 1.2, 6.1).</summary>
+    private static void RefuseTabs(string yaml)
+    {
+        int number = 0;
+        foreach (ReadOnlySpan<char> line in yaml.AsSpan().EnumerateLines())
+        {
+            number++;
+            ReadOnlySpan<char> indentation = line[..^line.TrimStart().Length];
+            if (indentation.Contains('\t') && !line.TrimStart().IsEmpty && !line.TrimStart().StartsWith('#'))
+                throw new DeclarationException($"line {number}: a tab indents this line: write spaces");
+        }
     }
 
     private static NetworkDeclaration ReadNetwork(string id, YamlNode name, YamlNode node)
