@@ -128,5 +128,5 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
     }
 
     private static FabricException Translate(RpcException exception) =>
-        new($"the switch: {exception.Status.Detail}", exception.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded, exception);
+        new(exception.StatusCode == StatusCode.DeadlineExceeded ? "the switch did not answer within 5 s" : $"the switch: {exception.Status.Detail}", exception.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded, exception);
 }
