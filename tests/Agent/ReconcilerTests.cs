@@ -8,6 +8,7 @@ using VNetMesh.Agent.Guests;
 using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Namespaces;
 using VNetMesh.Agent.Observability;
+using VNetMesh.Agent.Uplinks;
 using VNetMesh.Agent.Tests.Support;
 using VNetMesh.Hosting;
 
@@ -92,7 +93,7 @@ public sealed class ReconcilerTests
             .AddSingleton(_ => AgentDatabase.Open(Path.Combine(lab.Scratch, "state", "agent")))
             .AddSingleton<CountingFabric>().AddSingleton<IFabric>(provider => provider.GetRequiredService<CountingFabric>())
             .AddSingleton<HostAccess>().AddSingleton<ChangeJournal>().AddSingleton<GuestStore>().AddSingleton<GuestFeed>().AddSingleton<AgentMetrics>()
-            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
+            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton(_ => UnixChannel.Create(Path.Combine(lab.Scratch, "run", "switch.sock"))).AddSingleton<PcapUplinks>().AddSingleton<UplinkKeeper>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
             .BuildServiceProvider();
         Reconciler reconciler = services.GetRequiredService<Reconciler>();
         using var end = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);

@@ -22,7 +22,7 @@ namespace VNetMesh.Agent.Uplinks;
 //
 // What the first program has sent passes the NIC's own hooks again. It bears a mark in tc_index, which nothing else looks at
 // there, so that it is let through and not sent back. mirred and u32 alone cannot tell it: a guest's broadcast that is put
-// into the NIC's ingress comes back to the switch as if from the LAN (docs/adr/0008).
+// into the NIC's ingress comes back to the switch as if from the LAN (docs/adr/0009).
 //
 // What is neither a guest's nor a group's never leaves the kernel's own path: the host's traffic costs a look into a table.
 

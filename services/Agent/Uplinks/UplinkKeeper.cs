@@ -61,9 +61,14 @@ public sealed partial class UplinkKeeper(ChangeJournal journal, HostAccess host,
                     throw new UplinkException("UPLINK_TAKEN", $"{nic.Name} is the uplink of {taken[nic.Index]} already: put the guests on that network");
                 Tell(await EnsureAsync(network, nic, netlink, cancellation));
             }
-            catch (IOException exception)
+            catch (UplinkException exception)
             {
                 await RemoveAsync(OwnerOf(network));
+                Tell(new UplinkStatus(network.Name, network.Revision, "", false, [exception.Message], NoDrops));
+            }
+            catch (IOException exception)
+            {
+                // The kernel or libpcap refused: what stands is left, and the rest tried again.
                 Tell(new UplinkStatus(network.Name, network.Revision, "", false, [exception.Message.Split('\n')[0]], NoDrops));
             }
         }
@@ -124,6 +129,12 @@ public sealed partial class UplinkKeeper(ChangeJournal journal, HostAccess host,
 
     private void EnsureHooks(string owner, LinkInfo nic, RtNetlink netlink)
     {
+        // The programs first: a clsact with filters is left where it is, for they could be somebody's.
+        foreach ((long id, BridgingChange change) in journal.Of<BridgingChange>(owner).ToList())
+        {
+            if (change.NicIndex != nic.Index)
+                journal.Undo(id);
+        }
         foreach ((long id, ClsactChange change) in journal.Of<ClsactChange>(owner).ToList())
         {
             if (change.Index != nic.Index || !change.IsStillThere(host))

@@ -74,6 +74,24 @@ public sealed class Lab : IAsyncDisposable
         _ => throw new ArgumentOutOfRangeException(nameof(system), system, "not a NAT"),
     });
 
+    /// <summary>A guest on the LAN of a host, and a station of it or the host itself; for veth, the station and the host in the guest's place.</summary>
+    public Task<SwitchPath> BridgedAsync(string system, bool toHost) => OnceAsync($"bridged {system} {toHost}", async () =>
+    {
+        if (system == SystemNames.Veth)
+        {
+            Site bare = await OnceAsync("bridged bare", () => SiteAsync("l"));
+            return toHost ? new SwitchPath(bare.Wan, bare.Host, Site.HostAddress, []) : new SwitchPath(bare.Host, bare.Wan, Site.LanAddress, []);
+        }
+        VNetMeshInstance instance = await OnceAsync("bridged instance", async () =>
+        {
+            VNetMeshInstance made = await NewInstanceAsync("u");
+            await made.UpAsync(_cancellation);
+            return made;
+        });
+        NetworkNamespace guest = await OnceAsync("bridged guest", () => instance.BridgedGuestAsync("g", "192.0.2.20/24", _cancellation));
+        return new SwitchPath(guest, toHost ? instance.Site.Host : instance.Site.Wan, toHost ? Site.HostAddress : Site.LanAddress, instance.Processes);
+    });
+
     public async ValueTask DisposeAsync()
     {
         // What is being started now ends by the cancellation, and must have ended before it is taken away.

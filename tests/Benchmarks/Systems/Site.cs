@@ -13,6 +13,12 @@ public sealed class Site : IAsyncDisposable
     /// <summary>Not the host's gateway: pasta takes connections to that one for connections to the host.</summary>
     public const string WanAddress = "198.51.100.1";
 
+    /// <summary>The host's, on its NIC.</summary>
+    public const string HostAddress = "192.0.2.10";
+
+    /// <summary>The outside's, on the host's own link.</summary>
+    public const string LanAddress = "192.0.2.1";
+
     public const int WebPort = 8080;
 
     private readonly string _prefix;
@@ -46,10 +52,10 @@ public sealed class Site : IAsyncDisposable
         await Shell.RunAsync(cancellation, "sh", "-c", $"""
             set -e
             ip link add wan0 netns {site.Host.Name} type veth peer name host0 netns {site.Wan.Name}
-            ip -n {site.Host.Name} addr add 192.0.2.10/24 dev wan0
+            ip -n {site.Host.Name} addr add {HostAddress}/24 dev wan0
             ip -n {site.Host.Name} link set wan0 up
-            ip -n {site.Host.Name} route add default via 192.0.2.1
-            ip -n {site.Wan.Name} addr add 192.0.2.1/24 dev host0
+            ip -n {site.Host.Name} route add default via {LanAddress}
+            ip -n {site.Wan.Name} addr add {LanAddress}/24 dev host0
             ip -n {site.Wan.Name} addr add {WanAddress}/32 dev lo
             ip -n {site.Wan.Name} link set host0 up
             """);

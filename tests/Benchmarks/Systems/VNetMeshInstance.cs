@@ -60,6 +60,18 @@ public sealed class VNetMeshInstance : IAsyncDisposable
         return guest;
     }
 
+    /// <summary>A guest on vmnet0, which is joined to the host's NIC.</summary>
+    public async Task<NetworkNamespace> BridgedGuestAsync(string id, string address, CancellationToken cancellation)
+    {
+        string name = $"{_prefix}-{id}";
+        await VnetAsync(cancellation, "network", "update", "vmnet0", "--uplink", "wan0");
+        await VnetAsync(cancellation, "guest", "add", name, "--network", "vmnet0", "--no-dhcp");
+        var guest = new NetworkNamespace(name);
+        await guest.TuneAsync(cancellation);
+        await guest.RunAsync(cancellation, "ip", "addr", "add", address, "dev", "eth0");
+        return guest;
+    }
+
     /// <summary>A NAT network whose guests have large packets.</summary>
     public async Task CreateJumboNetworkAsync(string name, int mtu, CancellationToken cancellation) =>
         await VnetAsync(cancellation, "network", "create", name, "--kind", "nat", "--mtu", mtu.ToString(System.Globalization.CultureInfo.InvariantCulture));
