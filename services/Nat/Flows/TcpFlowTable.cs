@@ -24,7 +24,7 @@ internal sealed class TcpFlowTable
     private readonly DnsProxy _dns;
     private readonly Dictionary<TcpFlowKey, TcpFlow> _flows = [];
     private readonly BufferTier[] _tiers;
-    private readonly TcpBufferPool _pool = new();
+    private readonly TcpBufferPool _pool;
     private readonly TcpLingering _lingering;
     private readonly byte[] _random = new byte[4096];
     private int _randomUsed;
@@ -41,6 +41,7 @@ internal sealed class TcpFlowTable
     {
         _gateway = gateway;
         _dns = dns;
+        _pool = gateway.Shared.TcpBuffers;
         _lingering = new TcpLingering(gateway);
         _randomUsed = _random.Length;
         int mtu = gateway.Settings.Mtu;
@@ -76,7 +77,10 @@ internal sealed class TcpFlowTable
         var key = new TcpFlowKey(packet.Ip.Source, packet.Ip.Destination, view.SourcePort, view.DestinationPort);
         if (_flows.TryGetValue(key, out TcpFlow? flow) && !flow.Connection.MayBeReplacedBy(segment))
         {
+            long refusals = _pool.Refusals;
             flow.Receive(segment, packet.Now);
+            if (_pool.Refusals != refusals)
+                _gateway.Drops.Count(DropCause.TcpBuffersFull);
             return;
         }
         flow?.End("replaced");
@@ -165,7 +169,7 @@ internal sealed class TcpFlowTable
         }
         uint initial = BitConverter.ToUInt32(_random, _randomUsed);
         _randomUsed += sizeof(uint);
-        // The more flows there are, the less each may hold: should all stall with full buffers, it is some 1.5 GB at 20,000.
+        // The more flows there are, the less each may hold: should all stall with full buffers, the pool's limit comes late.
         TcpOptions options = Array.Find(_tiers, tier => _gateway.Shared.Limits.Flows < tier.UpTo)!.Options;
         return new TcpConnection(options, flow, flow, _pool, initial);
     }

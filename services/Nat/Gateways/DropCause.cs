@@ -34,6 +34,7 @@ public enum DropCause
     TcpChecksum,
     TcpNoFlow,
     TcpRateLimited,
+    TcpBuffersFull,
     UdpMalformed,
     UdpChecksum,
     UdpPortUnserved,

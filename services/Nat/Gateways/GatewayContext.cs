@@ -11,7 +11,12 @@ namespace VNetMesh.Nat.Gateways;
 /// <summary>What all gateways of the process share. All of it is used on the loop's thread, but for the hub and the metrics.</summary>
 public sealed record NatShared(EventLoop Loop, NatLimits Limits, DestinationPolicy Policy, FlowHub Hub, NatMetrics Metrics, ResolverList Resolvers, TimeProvider Time, ILogger Logger)
 {
+    /// <summary>Octets that the TCP buffers of all gateways may have, beside 32 KiB a flow.</summary>
+    public const long TcpBufferLimit = 256L * 1024 * 1024;
+
     public DatagramBatch Batch { get; } = new();
+
+    public Tcp.TcpBufferPool TcpBuffers { get; init; } = new(limit: TcpBufferLimit);
 }
 
 /// <summary>What the parts of one gateway share.</summary>

@@ -25,18 +25,30 @@ internal struct SequenceRing(TcpBufferPool pool, int capacity)
     /// Makes it hold the octets from <paramref name="first"/>, the oldest still in use, up to that many behind it
     /// (at most the capacity).
     /// </summary>
-    public void Reserve(SequenceNumber first, int octets)
+    /// <returns>False: all connections together hold as much as they may; it is as it was.</returns>
+    public bool Reserve(SequenceNumber first, int octets)
     {
         if (octets <= Size)
-            return;
+            return true;
+        int smallest = Math.Min(SmallestSize, capacity);
+        int needed = Math.Min(capacity, Math.Max(smallest, (int)BitOperations.RoundUpToPowerOf2((uint)octets)));
         // A connection that once needed much needs it again: no growing step by step the second time.
-        int size = Math.Min(capacity, Math.Max(_lastSize, (int)BitOperations.RoundUpToPowerOf2((uint)octets)));
+        int size = Math.Max(_lastSize, needed);
+        if (!pool.Allows(size - Size))
+        {
+            if (needed > smallest && !pool.Allows(needed - Size))
+            {
+                pool.CountRefusal();
+                return false;
+            }
+            size = needed;
+        }
         byte[] grown = pool.Rent(size);
         byte[]? old = _bytes;
         _bytes = grown;
         _lastSize = size;
         if (old is null)
-            return;
+            return true;
         for (int done = 0; done < old.Length;)
         {
             int offset = Offset(first.Add(done), old.Length);
@@ -45,6 +57,7 @@ internal struct SequenceRing(TcpBufferPool pool, int capacity)
             done += part;
         }
         pool.Return(old);
+        return true;
     }
 
     /// <summary>The octets from a number on, as far as they lie in one piece.</summary>

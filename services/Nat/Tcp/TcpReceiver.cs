@@ -182,7 +182,9 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
         }
         if (taken < payload.Length)
         {
-            Store(Next, payload[taken..]);
+            // No buffer: as if the rest had been lost on the way.
+            if (!Store(Next, payload[taken..]))
+                return;
             Next = Next.Add(payload.Length - taken);
         }
         if (_outOfOrder.Count == 0)
@@ -207,17 +209,19 @@ internal struct TcpReceiver(TcpOptions options, TcpBufferPool pool)
 
     private void Keep(SequenceNumber sequence, ReadOnlySpan<byte> payload)
     {
-        // Beyond the bound on ranges it is as if the segment had been lost: the guest sends it again.
-        if (!_outOfOrder.Add(sequence, sequence.Add(payload.Length)))
+        // Without a buffer, and beyond the bound on ranges, it is as if the segment had been lost: the guest sends it again.
+        if (!_ring.Reserve(_delivered, sequence.Add(payload.Length).Since(_delivered)) || !_outOfOrder.Add(sequence, sequence.Add(payload.Length)))
             return;
         _latestOutOfOrder = sequence;
-        Store(sequence, payload);
+        _ring.Write(sequence, payload);
     }
 
-    private void Store(SequenceNumber sequence, ReadOnlySpan<byte> payload)
+    private bool Store(SequenceNumber sequence, ReadOnlySpan<byte> payload)
     {
-        _ring.Reserve(_delivered, sequence.Add(payload.Length).Since(_delivered));
+        if (!_ring.Reserve(_delivered, sequence.Add(payload.Length).Since(_delivered)))
+            return false;
         _ring.Write(sequence, payload);
+        return true;
     }
 
     private void ReleaseWhenEmpty()

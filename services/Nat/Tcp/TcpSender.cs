@@ -41,6 +41,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     private bool _rescued;
     private bool _spaceWanted;
     private bool _isTiming;
+    private bool _mayNotGrow; // until the guest has acknowledged some
 
     /// <summary>SND.UNA.</summary>
     public SequenceNumber Unacknowledged { get; private set; }
@@ -61,7 +62,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
     /// <summary>Octets queued and not acknowledged.</summary>
     public readonly int Queued => _queuedEnd.Since(_dataStart);
 
-    public readonly int Free => FinQueued ? 0 : _capacity - Queued;
+    public readonly int Free => FinQueued || _mayNotGrow ? 0 : _capacity - Queued;
 
     /// <summary>The largest window that the guest ever gave (MAX.SND.WND of RFC 5961, 5.2).</summary>
     public int MaxWindow { get; private set; }
@@ -117,8 +118,12 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
             _spaceWanted = !FinQueued;
             return default;
         }
-        if (_ring.Size - Queued < SequenceRing.SmallestSize)
-            _ring.Reserve(_dataStart, Math.Min(_capacity, Queued + SequenceRing.SmallestSize));
+        if (_ring.Size - Queued < SequenceRing.SmallestSize
+            && !_ring.Reserve(_dataStart, Math.Min(_capacity, Queued + SequenceRing.SmallestSize)) && _ring.Size == Queued)
+        {
+            _mayNotGrow = _spaceWanted = true;
+            return default;
+        }
         return _ring.At(_queuedEnd, _ring.Size - Queued);
     }
 
@@ -366,6 +371,7 @@ internal struct TcpSender(TcpOptions options, TcpBufferPool pool)
         SequenceNumber dataEnd = SequenceNumber.Min(acknowledgment, _queuedEnd);
         if (dataEnd.IsAfter(_dataStart))
             _dataStart = dataEnd;
+        _mayNotGrow = false;
         ReleaseWhenEmpty();
         if (_afterTimeout && acknowledgment.IsAtOrAfter(_recoveryPoint))
             _afterTimeout = false;

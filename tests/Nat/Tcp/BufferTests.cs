@@ -146,4 +146,28 @@ public sealed class BufferTests
         trip.Sample(long.MaxValue / 2); // a lying echo
         Assert.InRange(trip.Timeout, 1000, 10_000_000);
     }
+
+    [Fact]
+    public void AllConnectionsTogetherAreBoundedAndEachKeepsItsSmallestBuffer()
+    {
+        var pool = new TcpBufferPool(limit: 64 * 1024);
+        var greedy = new SequenceRing(pool, 256 * 1024);
+        Assert.True(greedy.Reserve(new(0), 64 * 1024));
+        Assert.False(greedy.Reserve(new(0), 64 * 1024 + 1));
+        Assert.Equal((64 * 1024, 1L), (greedy.Size, pool.Refusals));
+        var modest = new SequenceRing(pool, 256 * 1024);
+        Assert.True(modest.Reserve(new(0), 10));
+        Assert.Equal(SequenceRing.SmallestSize, modest.Size);
+        Assert.False(modest.Reserve(new(0), SequenceRing.SmallestSize + 1));
+        greedy.Release();
+        Assert.True(modest.Reserve(new(0), SequenceRing.SmallestSize + 1));
+        modest.Release();
+        // Once large, it is small again where no more is to be had.
+        greedy.Reserve(new(0), 64 * 1024);
+        Assert.True(modest.Reserve(new(0), 10));
+        Assert.Equal(SequenceRing.SmallestSize, modest.Size);
+        greedy.Release();
+        modest.Release();
+        Assert.Equal((0, 0L), (pool.Rented, pool.Octets));
+    }
 }

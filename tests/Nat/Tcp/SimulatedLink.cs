@@ -12,6 +12,9 @@ internal sealed record LinkBehaviour(double Loss = 0, double Duplicate = 0, doub
     public bool Sack { get; init; } = true;
     public bool Timestamps { get; init; } = true;
     public bool Scale { get; init; } = true;
+
+    /// <summary>Octets of buffers at each end, beside its smallest.</summary>
+    public long Buffers { get; init; } = long.MaxValue;
 }
 
 /// <summary>
@@ -30,8 +33,8 @@ internal sealed class SimulatedLink
     {
         _random = new Random(seed);
         _behaviour = behaviour;
-        Guest = new Endpoint(this, guest ?? new TcpOptions(), (uint)_random.NextInt64(uint.MaxValue));
-        Gateway = new Endpoint(this, gateway ?? new TcpOptions(), (uint)_random.NextInt64(uint.MaxValue));
+        Guest = new Endpoint(this, guest ?? new TcpOptions(), (uint)_random.NextInt64(uint.MaxValue), behaviour.Buffers);
+        Gateway = new Endpoint(this, gateway ?? new TcpOptions(), (uint)_random.NextInt64(uint.MaxValue), behaviour.Buffers);
         Guest.Far = Gateway;
         Gateway.Far = Guest;
     }
@@ -142,10 +145,10 @@ internal sealed class SimulatedLink
         private int _sent;
         private bool _shutdownAfter;
 
-        public Endpoint(SimulatedLink link, TcpOptions options, uint initialSequence)
+        public Endpoint(SimulatedLink link, TcpOptions options, uint initialSequence, long poolLimit = long.MaxValue)
         {
             _link = link;
-            Pool = new TcpBufferPool();
+            Pool = new TcpBufferPool(limit: poolLimit);
             Connection = new TcpConnection(options, this, this, Pool, initialSequence);
         }
 

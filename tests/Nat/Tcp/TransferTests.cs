@@ -44,7 +44,7 @@ public sealed class TransferTests
     public static TheoryData<string, int> Guests()
     {
         var data = new TheoryData<string, int>();
-        foreach (string kind in (string[])["plain", "no sack", "no timestamps", "no scale", "nothing", "mtu 576", "mtu 65535", "no cutting", "bursts", "full link", "small windows"])
+        foreach (string kind in (string[])["plain", "no sack", "no timestamps", "no scale", "nothing", "mtu 576", "mtu 65535", "no cutting", "bursts", "full link", "small windows", "few buffers"])
         {
             for (int seed = 1; seed <= 4; seed++)
                 data.Add(kind, seed);
@@ -74,6 +74,7 @@ public sealed class TransferTests
             "nothing" => behaviour with { Sack = false, Timestamps = false, Scale = false },
             "bursts" => behaviour with { Loss = 0.005, Burst = 30 },
             "full link" => behaviour with { QueueLimit = 8 },
+            "few buffers" => behaviour with { Buffers = 32 * 1024 },
             _ => behaviour,
         };
         var link = new SimulatedLink(seed, behaviour, guest, kind == "no cutting" ? guest : options);
