@@ -45,7 +45,7 @@ public sealed class ManyPortsTests
         double stormy = RoundTrips(one.Link, two.Link, 300);
         Volatile.Write(ref stop, true);
         storm.Join();
-        TestContext.Current.TestOutputHelper?.WriteLine($"round trip, 99th percentile: {quiet:F2} ms, with broadcasts to all without a pause {stormy:F2} ms");
+        TestContext.Current.TestOutputHelper?.WriteLine($"round trip, median: {quiet:F2} ms, with broadcasts to all without a pause {stormy:F2} ms");
         // Without turns, a batch of 64 broadcasts would be 32,000 frames: a tenth of a second.
         Assert.True(stormy < 50, $"{stormy} ms");
         Port last = (await process.Ports.GetPortAsync(new GetPortRequest { Name = $"{Network}/ports/tap{Count - 1}" })).Port;
@@ -70,7 +70,7 @@ public sealed class ManyPortsTests
         }
     }
 
-    /// <returns>The 99th percentile in milliseconds.</returns>
+    /// <returns>The median in milliseconds.</returns>
     private static double RoundTrips(RingLink one, RingLink two, int count)
     {
         var times = new List<double>();
@@ -81,7 +81,7 @@ public sealed class ManyPortsTests
             Pass(two, one, Frames.Record(Frames.A, Frames.B));
             times.Add(Stopwatch.GetElapsedTime(began).TotalMilliseconds);
         }
-        return times.Order().ElementAt(count * 99 / 100);
+        return times.Order().ElementAt(count / 2);
     }
 
     private static void Pass(RingLink from, RingLink to, byte[] record)
