@@ -157,7 +157,7 @@ public sealed class NamespaceTests : IDisposable
     {
         Serve("import socket,time\nc=socket.create_server((\"0.0.0.0\",9002)).accept()[0]\nfor i in range(40):\n c.sendall(b\"x\"*10000);time.sleep(0.05)\nc.close()");
         Task<(int Code, string Output)> reader = Task.Run(() => Guest(Python($"import socket\ns=socket.create_connection((\"{Wan}\",9002));n=0\nwhile 1:\n d=s.recv(65536)\n if not d: break\n n+=len(d)\nprint(n)")), TestContext.Current.CancellationToken);
-        Thread.Sleep(600);
+        Assert.True(TestNat.Within(10, () => _nat.Flows() is [{ BytesToGuest: > 0 }]));
         _nat.Ask(() => _nat.Gateway.OnLinkDown("the switch died"));
         Thread.Sleep(700);
         Assert.Single(_nat.Flows());
