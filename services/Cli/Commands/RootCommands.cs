@@ -31,6 +31,7 @@ internal static class RootCommands
         PortCommands.Create(services, output),
         PortCommands.Macs(services, output),
         CaptureCommand.Create(services, output),
+        DoctorCommand.Create(services, output),
         GuestCommands.Create(services, output),
         DhcpCommands.Leases(services, output),
         DhcpCommands.Reservations(services, output),
