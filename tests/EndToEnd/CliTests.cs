@@ -65,7 +65,8 @@ public sealed class CliTests(SharedInstance shared) : SharedInstanceTest(shared)
         JsonElement[] flows = [.. told.RootElement.GetProperty("flows").EnumerateArray()];
         string?[] reasons = [.. flows.Select(flow => flow.GetProperty("flow").GetProperty("endReason").GetString())];
         JsonElement refused = flows[Array.IndexOf(reasons, "dial_refused")];
-        Assert.Equal(["first_frame", "dial", "dial_failed", "ended"], refused.GetProperty("events").EnumerateArray().Select(entry => entry.GetProperty("what").GetString()));
+        // A guest that had this address before may have asked for the server's name; the story then begins with that answer.
+        Assert.Equal(["first_frame", "dial", "dial_failed", "ended"], refused.GetProperty("events").EnumerateArray().Select(entry => entry.GetProperty("what").GetString()).Where(what => what != "dns_answer"));
         string name = refused.GetProperty("flow").GetProperty("name").GetString()!;
         Assert.Contains("dial_refused", (await Instance.VnetAsync("flow", "show", name)).EnsureSuccess().Output, StringComparison.Ordinal);
         Assert.Contains("request → ack", (await Instance.VnetAsync("trace", guest.Name)).EnsureSuccess().Output, StringComparison.Ordinal);

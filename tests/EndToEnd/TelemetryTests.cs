@@ -43,7 +43,9 @@ public sealed class TelemetryTests : OwnInstanceTest
 
         ReceivedSpan flow = Root("vnetmesh-nat", "nat.flow");
         Assert.Contains(Children(flow), span => span.Name == "nat.dial");
-        Assert.Equal(["established", "first_byte_to_remote", "first_byte_from_remote", "first_byte_to_guest"], flow.Events.Take(4));
+        // The server may have closed before its first byte is sent on: the order of the rest is nobody's promise.
+        Assert.Equal(["established", "first_byte_to_remote", "first_byte_from_remote"], flow.Events.Take(3));
+        Assert.Contains("first_byte_to_guest", flow.Events);
         AssertBeganAtTheSwitch(flow, guest, "forwarded", "nat");
         Assert.Equal(Instance.WanAddress, flow.Attributes["server.address"]);
         Assert.NotEmpty(flow.Attributes["vnetmesh.end_reason"]);

@@ -26,7 +26,18 @@ internal static class Leftovers
         foreach (string name in NetworkNamespace.List().Where(name => name.StartsWith(prefix + "-", StringComparison.Ordinal)))
             await NetworkNamespace.DestroyAsync(name);
         foreach (string path in Folders.SelectMany(folder => new[] { Path.Combine(folder, prefix), Path.Combine(folder, prefix + "-scratch") }).Where(Directory.Exists))
+        {
+            await UnmountBelowAsync(path);
             Directory.Delete(path, recursive: true);
+        }
+    }
+
+    /// <summary>A container engine that was killed leaves mounts in its folder.</summary>
+    private static async Task UnmountBelowAsync(string folder)
+    {
+        IEnumerable<string> points = File.ReadLines("/proc/self/mounts").Select(line => line.Split(' ')[1]).Where(point => point.StartsWith(folder + "/", StringComparison.Ordinal));
+        foreach (string point in points.Reverse().ToList())
+            await Command.RunAsync("umount", "-l", point);
     }
 
     private static bool IsOfDeadRun(string name)
