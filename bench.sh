@@ -26,12 +26,15 @@ install_packages() {
     say "installing: $missing"
     log=$(mktemp)
     export DEBIAN_FRONTEND=noninteractive
-    # nginx is run by the benchmark alone: its service stays off.
     # shellcheck disable=SC2086
-    if ! { RUNLEVEL=1 apt-get install -y -q --no-install-recommends $missing ||
-        { apt-get update -q && RUNLEVEL=1 apt-get install -y -q --no-install-recommends $missing; }; } >"$log" 2>&1; then
+    if ! { apt-get install -y -q --no-install-recommends $missing ||
+        { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; }; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         say "could not install: $missing; rows that need them will fail"
+    fi
+    # Debian starts nginx as it is installed; the benchmark runs one of its own, and nobody asked for another.
+    if [[ " $missing" == *" nginx-light "* ]] && [ -d /run/systemd/system ]; then
+        systemctl disable --now nginx >>"$log" 2>&1 || true
     fi
     rm -f "$log"
 }

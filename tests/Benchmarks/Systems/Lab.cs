@@ -58,7 +58,7 @@ public sealed class Lab : IAsyncDisposable
     {
         SystemNames.VNetMesh => VNetMeshSwitchAsync(),
         SystemNames.Bridge => KernelBridge.StartAsync(SiteAsync("b"), _cancellation),
-        SystemNames.Vde => VdeSwitch.StartAsync(SiteAsync("d"), Scratch, Keep, _cancellation),
+        SystemNames.Vde => VdeSwitch.StartAsync(SiteAsync("d"), Scratch, _cancellation),
         _ => throw new ArgumentOutOfRangeException(nameof(system), system, "not a switch"),
     });
 

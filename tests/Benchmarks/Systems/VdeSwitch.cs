@@ -9,12 +9,12 @@ namespace VNetMesh.Benchmarks.Systems;
 /// </summary>
 internal static class VdeSwitch
 {
-    public static async Task<SwitchPath> StartAsync(Task<Site> siteTask, string folder, Func<IAsyncDisposable, IAsyncDisposable> keep, CancellationToken cancellation)
+    public static async Task<SwitchPath> StartAsync(Task<Site> siteTask, string folder, CancellationToken cancellation)
     {
         Site site = await siteTask;
         NetworkNamespace left = await site.AddNamespaceAsync("a", cancellation), right = await site.AddNamespaceAsync("b", cancellation);
         string pidFile = Path.Combine(folder, "vde.pid");
-        // In the foreground it ends with its standard input; as a daemon it is known by its file.
+        // In the foreground it ends with its standard input; as a daemon it is known by its file, and ends with the host's namespace.
         await site.Host.RunAsync(cancellation, "vde_switch", "-d", "-p", pidFile, "-s", Path.Combine(folder, "vde"), "-M", Path.Combine(folder, "vde.mgmt"), "-tap", "vleft", "-tap", "vright");
         for (int wait = 0; !File.Exists(pidFile) && wait < 100; wait++)
             await Task.Delay(20, cancellation);
