@@ -11,6 +11,8 @@ using VNetMesh.Hosting;
 
 if (args is [ReleaseCommand.Name])
     return ReleaseCommand.Run(RuntimePaths.FromEnvironment(), Console.Out, Console.Error);
+if (HealthCommand.IsAsked(args))
+    return await HealthCommand.RunAsync("agent");
 
 WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "agent", AgentTelemetry.Name);
 IServiceCollection services = builder.Services;

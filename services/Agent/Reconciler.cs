@@ -44,8 +44,8 @@ public sealed record DeviceView(PortSpec Port, string Interface, string Netns, s
 //
 // The journal (HostChanges/) has every change of the host before it is made. At start: what was about to be made is undone, what
 // belongs to a guest that is not wanted is undone, the rest is adopted. After a restart of the machine what ended with it is
-// struck out. SIGTERM leaves all as it is (a supervisor restarts the agent); only ReleaseAll, or `vnetmesh-agent release`,
-// gives the host back.
+// struck out. SIGTERM leaves all as it is (a supervisor restarts the agent), unless VNETMESH_RELEASE_ON_STOP says otherwise
+// (containers); ReleaseAll, or `vnetmesh-agent release`, gives the host back.
 
 /// <summary>Brings devices and guests in line with what the switch and the database say.</summary>
 public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, DeviceSet devices, HostAdapters adapters, UplinkKeeper uplinks, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
@@ -118,10 +118,21 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     }, cancellation);
 
     /// <summary>Gives the host back: no guest, no device, no change is left, and none is made until the next start.</summary>
-    public Task<(int Undone, IReadOnlyList<string> Failures)> ReleaseAllAsync(CancellationToken cancellation) => RunAsync(async () =>
+    public Task<(int Undone, IReadOnlyList<string> Failures)> ReleaseAllAsync(CancellationToken cancellation) => RunAsync(() =>
+    {
+        store.Clear();
+        return GiveBackAsync();
+    }, cancellation);
+
+    /// <summary>
+    /// Gives the host back at the end of the process, when the loop has ended; the next start makes the guests anew. For an agent
+    /// that is stopped when it is not wanted any more, and not only to be started again: in a container.
+    /// </summary>
+    public Task ReleaseHostAsync() => GiveBackAsync();
+
+    private async Task<(int Undone, IReadOnlyList<string> Failures)> GiveBackAsync()
     {
         _released = true;
-        store.Clear();
         int before = journal.Entries.Count;
         foreach (GuestRuntime guest in _guests.Values)
             await keeper.RemoveAsync(guest, CancellationToken.None);
@@ -136,7 +147,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
         LogReleased(undone, failures.Count);
         Publish();
         return (undone, failures);
-    }, cancellation);
+    }
 
     public Task<IReadOnlyList<JournalEntry>> ListChangesAsync(CancellationToken cancellation) => RunAsync(() => Task.FromResult(journal.Entries), cancellation);
 

@@ -2,6 +2,8 @@ using VNetMesh.Hosting;
 using VNetMesh.Nat;
 using VNetMesh.Nat.Rpc;
 
+if (HealthCommand.IsAsked(args))
+    return await HealthCommand.RunAsync("nat");
 WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "nat", "VNetMesh.Nat");
 builder.Services.AddNat();
 WebApplication app = builder.Build();

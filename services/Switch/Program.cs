@@ -7,6 +7,8 @@ using VNetMesh.Switch.Observability;
 using VNetMesh.Switch.Registry;
 using VNetMesh.Switch.Rpc;
 
+if (HealthCommand.IsAsked(args))
+    return await HealthCommand.RunAsync("switch");
 WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "switch", SwitchTelemetry.Name);
 builder.Services.AddSingleton(services => new NetworkStore(Path.Combine(services.GetRequiredService<RuntimePaths>().State("switch"), "registry.db")));
 builder.Services.AddSingleton<NetworkRegistry>();

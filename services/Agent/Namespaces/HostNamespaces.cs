@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using VNetMesh.Hosting;
 using VNetMesh.Native;
 
 namespace VNetMesh.Agent.Namespaces;
@@ -7,8 +8,8 @@ namespace VNetMesh.Agent.Namespaces;
 /// Opens, makes and removes network namespaces where the host's users see them.
 ///
 /// `ip netns exec` gives its child a mount namespace of its own, which gets the mounts made outside and passes none back. An
-/// agent started there would make namespaces that nobody else can enter. So they are made in the mount namespace of process
-/// 1; where that is not permitted, in the one from which ours gets its mounts (it has the peer group that our /run/netns is
+/// agent started there would make namespaces that nobody else can enter. So, unless our /run/netns is the host's (as for a
+/// native agent, and in a container that mounts it with propagation), they are made in the mount namespace of process 1; where that is not permitted, in the one from which ours gets its mounts (it has the peer group that our /run/netns is
 /// a slave of: Documentation/filesystems/sharedsubtree.rst), where one of its processes can be found; else in our own.
 /// </summary>
 public sealed partial class HostNamespaces : IDisposable
@@ -22,6 +23,8 @@ public sealed partial class HostNamespaces : IDisposable
 
     public static HostNamespaces Find()
     {
+        if (HostMounts.SharesNamespacesWithHost())
+            return new HostNamespaces(null, "the agent itself, whose /run/netns is the host's");
         if (TryOpenMounts(1) is { } first)
             return new HostNamespaces(first, "process 1");
         if (FindMaster() is { } master)

@@ -8,6 +8,9 @@ namespace VNetMesh.Agent.Rpc;
 /// <summary>Runs the reconciler's loop, and tells it what the switch says of its networks and ports.</summary>
 public sealed partial class AgentWorker(Reconciler reconciler, SwitchClient fabric, GrpcChannel channel, IHostApplicationLifetime lifetime, ILogger<AgentWorker> logger) : BackgroundService
 {
+    /// <summary>"1" or "true": SIGTERM gives the host back. Guests stay declared, and are made anew by the next start.</summary>
+    private const string ReleaseOnStopVariable = "VNETMESH_RELEASE_ON_STOP";
+
     private readonly PortService.PortServiceClient _ports = new(channel);
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -22,6 +25,8 @@ public sealed partial class AgentWorker(Reconciler reconciler, SwitchClient fabr
         catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
         {
             // Stopping.
+            if (Environment.GetEnvironmentVariable(ReleaseOnStopVariable) is "1" or "true")
+                await reconciler.ReleaseHostAsync();
         }
         catch (Exception exception)
         {

@@ -47,6 +47,8 @@ internal static class LifeCommands
                 output.Writer.WriteLine(System.Text.Json.JsonSerializer.Serialize(all, StatusJson.Default.ListServiceStatus));
             else
                 output.WriteTable(["service", "pid", "state", "uptime", "restarts", "last exit"], [.. all.Select(Row)], "");
+            if (!parsed.GetValue(json) && all.Any(service => service.State == "healthy") && SupervisorState.Read(services.Paths.RunDirectory) is null)
+                output.Writer.WriteLine($"run by {Lifecycle.Others}, not by vnet up");
             return all.All(service => service.State == "healthy") ? ExitCode.Ok : ExitCode.NotRunning;
         });
         return command;

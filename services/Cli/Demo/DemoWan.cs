@@ -33,6 +33,9 @@ internal sealed class DemoWan(RuntimePaths paths)
     public void Create()
     {
         RemoveRecorded(paths);
+        // Natively they are there; where the services run elsewhere (in containers) they need not be.
+        Directory.CreateDirectory(paths.StateDirectory);
+        Directory.CreateDirectory(Path.GetDirectoryName(ServerLog)!);
         File.WriteAllLines(RecordFile(paths), [Namespace, HostLink, "0", "0"]);
         if (Shell.TryNetns("add", Namespace) is { Code: not 0 } failure)
             throw new CliException(ExitCode.Failed, $"the namespace {Namespace} could not be made: {failure.Error.Trim()}");

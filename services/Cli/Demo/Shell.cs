@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using VNetMesh.Cli.Connections;
+using VNetMesh.Hosting;
 
 namespace VNetMesh.Cli.Demo;
 
@@ -31,7 +32,7 @@ internal static class Shell
     /// own, and a namespace that is made in there is gone for everybody else.
     /// </summary>
     public static (int Code, string Output, string Error) TryNetns(params string[] arguments) =>
-        Try("nsenter", "--mount=/proc/1/ns/mnt", "true").Code == 0
+        !HostMounts.SharesNamespacesWithHost() && Try("nsenter", "--mount=/proc/1/ns/mnt", "true").Code == 0
             ? Try(["nsenter", "--mount=/proc/1/ns/mnt", "ip", "netns", .. arguments])
             : Try(["ip", "netns", .. arguments]);
 }

@@ -16,7 +16,13 @@ internal sealed class Lifecycle(Services services)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
+    /// <summary>Who runs the services where no `vnet up` did, as VNETMESH_SUPERVISOR says (images set it); null: nothing was said.</summary>
+    private static readonly string? Named = Environment.GetEnvironmentVariable("VNETMESH_SUPERVISOR") is { Length: > 0 } name ? name : null;
+
     private readonly RuntimePaths _paths = services.Paths;
+
+    /// <summary>In plain words, for a message.</summary>
+    public static string Others => Named ?? "somebody else (docker compose, systemd)";
 
     /// <returns>False: all were up and healthy already.</returns>
     /// <exception cref="CliException">A service did not become healthy.</exception>
@@ -26,6 +32,11 @@ internal sealed class Lifecycle(Services services)
         Directory.CreateDirectory(_paths.RunDirectory);
         using FileStream gate = await LockAsync(cancellation);
         SupervisorState? state = SupervisorState.Read(_paths.RunDirectory);
+        if (await IsRunByOthersAsync(state, cancellation))
+        {
+            await WaitUntilHealthyAsync(cancellation);
+            return false;
+        }
         bool running = state is { Identity.IsAlive: true };
         if (running && await AllHealthyAsync(cancellation))
             return false;
@@ -49,6 +60,8 @@ internal sealed class Lifecycle(Services services)
             return false;
         using FileStream gate = await LockAsync(cancellation);
         SupervisorState? state = SupervisorState.Read(_paths.RunDirectory);
+        if (await IsRunByOthersAsync(state, cancellation))
+            throw new CliException(ExitCode.Refused, $"the services are run by {Others}, not by vnet up; stop them there, e.g. with: docker compose down");
         bool any = state is not null || Services.Names.Any(name => File.Exists(_paths.Socket(name)));
         DemoWan.RemoveRecorded(_paths);
         string? failure = any || Directory.Exists(_paths.State("agent")) ? await ReleaseAsync(cancellation) : null;
@@ -83,6 +96,14 @@ internal sealed class Lifecycle(Services services)
                 await Task.Delay(100, cancellation);
             }
         }
+    }
+
+    /// <summary>No supervisor of ours has been here, and yet services answer; or we were told so.</summary>
+    private async Task<bool> IsRunByOthersAsync(SupervisorState? state, CancellationToken cancellation)
+    {
+        if (Named is not null || state is not null)
+            return Named is not null;
+        return (await Task.WhenAll(Services.Names.Select(name => services.HealthAsync(name, cancellation)))).Any(status => status is not null);
     }
 
     private async Task<bool> AllHealthyAsync(CancellationToken cancellation)
@@ -155,6 +176,8 @@ internal sealed class Lifecycle(Services services)
     private string WhyNotHealthy(string name)
     {
         string file = Supervisor.LogFile(_paths.RunDirectory, name);
+        if (!File.Exists(file))
+            return $"{name} is not healthy after {Patience.Seconds.ToString(CultureInfo.InvariantCulture)} s; it is run by {Others}: its log is there";
         string[] last = RotatingLog.Tail(file, 15);
         var message = new StringBuilder($"{name} is not healthy after {Patience.Seconds.ToString(CultureInfo.InvariantCulture)} s; its log is {file}");
         foreach (string line in last)
