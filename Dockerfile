@@ -44,8 +44,9 @@ ENTRYPOINT ["/app/vnetmesh-nat"]
 
 FROM ${AGENT_IMAGE} AS agent
 # What the agent runs, and what the demo shows with; installed where the base image has not all of it already.
-RUN for program in ip nsenter setsid udhcpc nft ping curl mount; do command -v $program >/dev/null || missing=1; done; \
-    [ -z "$missing" ] || { apt-get update && apt-get install -y --no-install-recommends iproute2 util-linux mount udhcpc nftables iputils-ping curl && rm -rf /var/lib/apt/lists/*; }
+RUN for program in ip tc nsenter setsid udhcpc nft ping curl mount; do command -v $program >/dev/null || missing=1; done; \
+    ls /usr/lib/*/libpcap.so.* >/dev/null 2>&1 || missing=1; \
+    [ -z "$missing" ] || { apt-get update && apt-get install -y --no-install-recommends iproute2 util-linux mount udhcpc nftables iputils-ping curl libpcap0.8 && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build --chown=63108:63108 /out/empty /run/vnetmesh
 COPY --from=build /out/empty /var/lib/vnetmesh
 COPY --from=build /out/Agent /app

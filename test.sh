@@ -17,13 +17,15 @@ die() { say "test.sh: $*" >&2; exit 1; }
 needed_packages() {
     local pair
     for pair in ip:iproute2 tc:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
-                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark; do
+                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark \
+                dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
     /sbin/ldconfig -p | grep -q 'libpcap\.so' || echo libpcap0.8
     # For the example client of Attach, which runs on the system's own Python.
     [ -d /usr/lib/python3/dist-packages/grpc ] || echo python3-grpcio
     [ -d /usr/lib/python3/dist-packages/grpc_tools ] || echo python3-grpc-tools
+    python3 -c 'import jsonschema, yaml' 2>/dev/null || echo python3-jsonschema python3-yaml
     # gcc alone compiles nothing without the C library's headers.
     [ -e /usr/include/stdio.h ] || echo libc6-dev
 }
@@ -35,6 +37,11 @@ install_packages() {
     command -v apt-get >/dev/null || { say "not installed, and this is no Debian: $missing; tests that need them skip themselves"; return 0; }
     say "installing: $missing"
     export DEBIAN_FRONTEND=noninteractive
+    # Daemons that come with packages (dockerd) are not started: tests run their own.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
     # shellcheck disable=SC2086
     apt-get install -y -q --no-install-recommends $missing >"$log" 2>&1 && return 0
     apt-get update -q >>"$log" 2>&1

@@ -6,6 +6,7 @@ using VNetMesh.Cli.Commands;
 using VNetMesh.Cli.Connections;
 using VNetMesh.Cli.Rendering;
 using VNetMesh.Cli.Supervision;
+using VNetMesh.Hosting;
 using VNetMesh.V1;
 
 namespace VNetMesh.Cli.Demo;
@@ -84,7 +85,7 @@ internal sealed class DemoScenario(Services services, Output output)
         {
             guest = await GuestCommands.AddAsync(services, id, new Guest { Network = Names.Network(network) }, GuestCommands.WaitMilliseconds, cancellation);
         }
-        catch (RpcException exception) when (exception.StatusCode == StatusCode.AlreadyExists)
+        catch (RpcException exception) when (RpcErrors.ReasonOf(exception) == "GUEST_EXISTS")
         {
             // A demo ran before: its guests serve again.
             guest = (await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(id) }, deadline: Services.Soon, cancellationToken: cancellation)).Guest;
