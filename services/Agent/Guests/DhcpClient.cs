@@ -50,6 +50,19 @@ public sealed class DhcpClient(ChangeJournal journal, RuntimePaths paths, AgentM
     /// <summary>The client has got an address: it is well.</summary>
     public void Succeeded(GuestSpec guest) => _pauses.Remove(guest.Name);
 
+    /// <summary>Whether everything of the lease of this address is set: the script writes its file last.</summary>
+    public bool HasSet(GuestSpec guest, string address)
+    {
+        try
+        {
+            return File.ReadAllText(LeaseFile(guest)).TrimEnd().EndsWith(' ' + address, StringComparison.Ordinal);
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
     public void Stop(GuestSpec guest)
     {
         _running.Remove(guest.Name);

@@ -160,22 +160,23 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
 
     private void Observe(GuestRuntime guest, PortDevice? device, List<string> conditions, int pid)
     {
-        string[] addresses = [];
+        AddressInfo[] addresses = [];
         try
         {
-            addresses = device is null ? [] : [.. device.Addresses().Select(address => address.ToString())];
+            addresses = device is null ? [] : [.. device.Addresses()];
         }
         catch (IOException exception)
         {
             conditions.Add(exception.Message);
         }
-        bool isAddressed = guest.Spec.NoDhcp || addresses.Length > 0;
+        // The address of a lease is followed by routes and resolver: a guest without them is not ready.
+        bool isAddressed = guest.Spec.NoDhcp || addresses.Any(address => address.IsPermanent || clients.HasSet(guest.Spec, address.ToString()));
         GuestStatus status = conditions.Count > 0 ? GuestStatus.Degraded : isAddressed ? GuestStatus.Ready : GuestStatus.Starting;
-        if (addresses.Length > 0 && pid != 0)
-            Addressed(guest, addresses[0]);
+        if (isAddressed && addresses.Length > 0 && pid != 0)
+            Addressed(guest, addresses[0].ToString());
         if (status != guest.View.Status && status != GuestStatus.Starting)
             LogStatus(guest.Spec.Name, status, string.Join("; ", conditions));
-        guest.View = new GuestView(guest.Spec, status, addresses, conditions, pid);
+        guest.View = new GuestView(guest.Spec, status, [.. addresses.Select(address => address.ToString())], conditions, pid);
     }
 
     private void Addressed(GuestRuntime guest, string address)

@@ -69,7 +69,8 @@ public sealed record LinkInfo(int Index, string Name, MacAddress Mac, uint Mtu, 
 }
 
 /// <summary>An IPv4 address on an interface.</summary>
-public sealed record AddressInfo(int LinkIndex, Ipv4Address Address, int PrefixLength)
+/// <param name="IsPermanent">Set without a lifetime: by hand, or by an endless lease.</param>
+public sealed record AddressInfo(int LinkIndex, Ipv4Address Address, int PrefixLength, bool IsPermanent)
 {
     internal static AddressInfo? Parse(in NetlinkMessage message)
     {
@@ -85,7 +86,7 @@ public sealed record AddressInfo(int LinkIndex, Ipv4Address Address, int PrefixL
         }
         // On a point-to-point link IFA_ADDRESS is the far end's.
         return (local ?? address) is { } found && message.Payload[1] <= 32
-            ? new AddressInfo(MemoryMarshal.Read<int>(message.Payload[4..]), found, message.Payload[1])
+            ? new AddressInfo(MemoryMarshal.Read<int>(message.Payload[4..]), found, message.Payload[1], (message.Payload[2] & LinuxRtnetlink.IFA_F_PERMANENT) != 0)
             : null;
     }
 

@@ -31,6 +31,7 @@ public static class LinuxRtnetlink
 
     public const ushort IFA_ADDRESS = 1;
     public const ushort IFA_LOCAL = 2;
+    public const byte IFA_F_PERMANENT = 0x80;
     public const ushort IFA_BROADCAST = 4;
 
     /// <summary>No duplicate address detection: the address is usable at once.</summary>

@@ -23,7 +23,7 @@ public sealed class RtNetlinkTests
             netlink.SetUp(link.Index, up: true);
             netlink.AddAddress(link.Index, Ipv4Address.Parse("192.0.2.1"), 24);
             Assert.Equal(new LinkInfo(link.Index, "d0", MacAddress.Parse("02:56:4e:00:00:01"), 1400, true, "veth", "vnetmesh test") { HardwareType = VNetMesh.Native.LinuxRtnetlink.ARPHRD_ETHER }, netlink.FindLink(link.Index));
-            Assert.Equal([new AddressInfo(link.Index, Ipv4Address.Parse("192.0.2.1"), 24)], netlink.ListAddresses(link.Index));
+            Assert.Equal([new AddressInfo(link.Index, Ipv4Address.Parse("192.0.2.1"), 24, IsPermanent: true)], netlink.ListAddresses(link.Index));
             Assert.Contains("inet 192.0.2.1/24 brd 192.0.2.255", HostLab.Ip(lab.Host, "addr", "show", "d0"), StringComparison.Ordinal);
             Assert.Contains(netlink.ListRoutes(), route => route == new RouteInfo(Ipv4Subnet.Parse("192.0.2.0/24"), link.Index, 254, LinuxRtnetlink.RTN_UNICAST));
 
