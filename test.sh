@@ -17,7 +17,7 @@ die() { say "test.sh: $*" >&2; exit 1; }
 needed_packages() {
     local pair
     for pair in ip:iproute2 tc:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
-                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark \
+                nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark qemu-system-x86_64:qemu-system-x86 \
                 dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done

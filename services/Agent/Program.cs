@@ -33,6 +33,7 @@ services.AddSingleton<PcapUplinks>();
 services.AddSingleton<UplinkKeeper>();
 services.AddSingleton<PingGroups>();
 services.AddSingleton<DhcpClient>();
+services.AddSingleton<VmKeeper>();
 services.AddSingleton<GuestKeeper>();
 services.AddSingleton<Reconciler>();
 services.AddHostedService<AgentWorker>();

@@ -48,7 +48,7 @@ public sealed record DeviceView(PortSpec Port, string Interface, string Netns, s
 // (containers); ReleaseAll, or `vnetmesh-agent release`, gives the host back.
 
 /// <summary>Brings devices and guests in line with what the switch and the database say.</summary>
-public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, DeviceSet devices, HostAdapters adapters, UplinkKeeper uplinks, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
+public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, VmKeeper vms, DeviceSet devices, HostAdapters adapters, UplinkKeeper uplinks, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan QuickPeriod = TimeSpan.FromMilliseconds(50);
@@ -85,6 +85,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
         GuestSpec spec = GuestPlanner.Complete(draft, time.GetUtcNow());
         activity?.SetTag("vnetmesh.guest", spec.Name);
         NetworkSpec network = Admit(spec);
+        spec = Pin(spec);
         var guest = new GuestRuntime(spec);
         store.Save(spec);
         try
@@ -170,6 +171,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     {
         _portsOfOurs = [.. ours];
         devices.ObserveAll(up);
+        vms.ObserveAll(up);
         taken();
         return Task.FromResult(true);
     }, cancellation);
@@ -178,12 +180,14 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     public Task PortIsAsync(string port, bool isUp, CancellationToken cancellation) => RunAsync(() =>
     {
         devices.ObserveOne(port, isUp);
+        vms.ObserveOne(port, isUp);
         return Task.FromResult(true);
     }, cancellation);
 
     public Task FabricIsAwayAsync(CancellationToken cancellation) => RunAsync(() =>
     {
         devices.ObserveNothing();
+        vms.ObserveNothing();
         adapters.ForgetChoices();
         return Task.FromResult(true);
     }, cancellation);
@@ -192,6 +196,8 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     public async Task RunAsync(CancellationToken cancellation)
     {
         Start();
+        // A full inbox is as good: a pass follows what is in it.
+        vms.Woken += () => _inbox.Writer.TryWrite(() => Task.CompletedTask);
         while (!cancellation.IsCancellationRequested)
         {
             long start = time.GetTimestamp();
@@ -326,7 +332,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             throw new GuestException(GuestProblem.NotFound, "NETWORK_NOT_FOUND", $"there is no network 'networks/{spec.NetworkId}': see 'vnet network ls'");
         if (!spec.NoDhcp && DhcpClient.FindProgram() is null)
             throw new GuestException(GuestProblem.Precondition, "DHCP_CLIENT_MISSING", DhcpClient.MissingProgram);
-        if (spec.MakesNetns)
+        if (spec.MakesNetns || spec.IsVm)
             return network;
         try
         {
@@ -334,6 +340,22 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
             return space.Identity != Namespaces.HostNamespaces.OwnIdentity()
                 ? network
                 : throw GuestException.Invalid("NETNS_INVALID", $"{spec.Netns} is the host's own network namespace: a guest cannot be in it");
+        }
+        catch (Namespaces.NamespaceNotFoundException exception)
+        {
+            throw Explain(exception);
+        }
+    }
+
+    /// <summary>Notes which namespace a process id stands for now.</summary>
+    private GuestSpec Pin(GuestSpec spec)
+    {
+        if (!spec.Netns.StartsWith("/proc/", StringComparison.Ordinal))
+            return spec;
+        try
+        {
+            using Namespaces.NetworkNamespace space = host.Namespaces.Open(spec.Netns);
+            return spec with { NetnsIdentity = space.Identity };
         }
         catch (Namespaces.NamespaceNotFoundException exception)
         {

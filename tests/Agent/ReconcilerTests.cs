@@ -10,6 +10,7 @@ using VNetMesh.Agent.Namespaces;
 using VNetMesh.Agent.Observability;
 using VNetMesh.Agent.Uplinks;
 using VNetMesh.Agent.Tests.Support;
+using VNetMesh.Native;
 using VNetMesh.Hosting;
 
 namespace VNetMesh.Agent.Tests;
@@ -97,7 +98,7 @@ public sealed class ReconcilerTests
             .AddSingleton(_ => AgentDatabase.Open(Path.Combine(lab.Scratch, "state", "agent")))
             .AddSingleton<CountingFabric>().AddSingleton<IFabric>(provider => provider.GetRequiredService<CountingFabric>())
             .AddSingleton<HostAccess>().AddSingleton<ChangeJournal>().AddSingleton<GuestStore>().AddSingleton<GuestFeed>().AddSingleton<AgentMetrics>()
-            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton(_ => UnixChannel.Create(Path.Combine(lab.Scratch, "run", "switch.sock"))).AddSingleton<PcapUplinks>().AddSingleton<UplinkKeeper>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
+            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton(_ => UnixChannel.Create(Path.Combine(lab.Scratch, "run", "switch.sock"))).AddSingleton<PcapUplinks>().AddSingleton<UplinkKeeper>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<VmKeeper>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
             .BuildServiceProvider();
         Reconciler reconciler = services.GetRequiredService<Reconciler>();
         using var end = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
@@ -132,6 +133,8 @@ public sealed class ReconcilerTests
             Connected++;
             return Task.CompletedTask;
         }
+
+        public Task ConnectAsync(PortSpec port, FileDescriptor connection, CancellationToken cancellation) => throw new FabricException("there are no VMs in this test", isUnavailable: false);
 
         public Task DeleteAsync(string port, CancellationToken cancellation)
         {

@@ -1,3 +1,4 @@
+using VNetMesh.Native;
 using VNetMesh.Packets;
 
 namespace VNetMesh.Agent.Devices;
@@ -75,6 +76,10 @@ public interface IFabric
     /// <summary>Registers a port and hands a queue of its device over; a queue that the switch had before is let go.</summary>
     /// <exception cref="FabricException">It did not work.</exception>
     Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation);
+
+    /// <summary>Registers a port and hands the connected stream socket of a VM over; what the switch had before is let go.</summary>
+    /// <exception cref="FabricException">It did not work.</exception>
+    Task ConnectAsync(PortSpec port, FileDescriptor connection, CancellationToken cancellation);
 
     /// <summary>Takes a port away; one that is not there is as good.</summary>
     /// <exception cref="FabricException">It did not work.</exception>

@@ -24,12 +24,17 @@ public sealed class GuestRuntime(GuestSpec spec)
 }
 
 /// <summary>Brings one guest at a time in line: namespace, device, hand-off, DHCP client. Not for two threads at a time.</summary>
-public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, DeviceSet devices, DhcpClient clients, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<GuestKeeper> logger)
+public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, DeviceSet devices, DhcpClient clients, VmKeeper vms, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<GuestKeeper> logger)
 {
     /// <summary>Makes what must be there for the guest to exist at all: namespace and device.</summary>
     /// <exception cref="IOException">It cannot be made; the caller removes the guest.</exception>
     public void Make(GuestRuntime guest, NetworkSpec network)
     {
+        if (guest.Spec.IsVm)
+        {
+            vms.Make(guest);
+            return;
+        }
         NetworkNamespace space = EnsureSpace(guest);
         devices.Ensure(guest.Spec.Name, guest.Spec.Port, space, guest.Spec.Interface, network.Mtu);
     }
@@ -39,6 +44,11 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
     public async Task ReconcileAsync(GuestRuntime guest, NetworkSpec? network, bool networksKnown, CancellationToken cancellation)
     {
         GuestSpec spec = guest.Spec;
+        if (spec.IsVm)
+        {
+            await vms.ReconcileAsync(guest, network, networksKnown, cancellation);
+            return;
+        }
         var conditions = new List<string>();
         int pid = 0;
         PortDevice? device = null;
@@ -75,7 +85,10 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
     {
         guest.Addressing?.Dispose();
         var failures = new List<string>();
-        Try(() => clients.Remove(guest.Spec));
+        if (guest.Spec.IsVm)
+            Try(() => vms.Remove(guest.Spec));
+        else
+            Try(() => clients.Remove(guest.Spec));
         Try(() => devices.Drop(guest.Spec.Name, undo: true));
         await DeletePortAsync(guest.Spec.Port.Name, cancellation);
         guest.Space?.Dispose();
@@ -104,7 +117,7 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
             Vanished(guest);
         GuestSpec spec = guest.Spec;
         if (!spec.MakesNetns)
-            return guest.Space = host.Namespaces.Open(spec.Netns);
+            return guest.Space = OpenExisting(spec);
         NetnsChange? made = journal.Of<NetnsChange>(spec.Name).Select(entry => entry.Change).FirstOrDefault();
         if (made is not null && !made.IsStillThere(host))
             throw new NamespaceNotFoundException(spec.Netns, "it was removed; remove the guest, and add it again if it is still wanted");
@@ -122,6 +135,26 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
             return true;
         });
         return guest.Space = space;
+    }
+
+    private NetworkNamespace OpenExisting(GuestSpec spec)
+    {
+        string again = spec.Container.Length > 0
+            ? $"the container {spec.Container} was stopped or restarted: run 'vnet guest rm {spec.Id}', then 'vnet guest add {spec.Id} --network {spec.NetworkId} --container {spec.Container}'"
+            : "the process that it was of has ended: remove the guest, and add it again with the process that took its place";
+        NetworkNamespace space;
+        try
+        {
+            space = host.Namespaces.Open(spec.Netns);
+        }
+        catch (NamespaceNotFoundException) when (spec.NetnsIdentity.Length > 0)
+        {
+            throw new NamespaceNotFoundException(spec.Netns, again);
+        }
+        if (spec.NetnsIdentity.Length == 0 || space.Identity == spec.NetnsIdentity)
+            return space;
+        space.Dispose();
+        throw new NamespaceNotFoundException(spec.Netns, again);
     }
 
     /// <summary>

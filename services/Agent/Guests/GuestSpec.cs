@@ -13,11 +13,28 @@ public sealed record GuestSpec(string Id, string NetworkId, string Mac, string N
 {
     public string Name => "guests/" + Id;
 
+    /// <summary>A VM, which comes by a socket: it has no namespace, no interface, and no DHCP client of ours.</summary>
+    public bool IsVm { get; init; }
+
+    /// <summary>
+    /// Which namespace it is, where the path alone does not say so for ever: a process id is given to another process
+    /// one day. Empty: whichever the path leads to.
+    /// </summary>
+    public string NetnsIdentity { get; init; } = "";
+
+    /// <summary>The container that the namespace is of, as the user called it; empty: none that is known.</summary>
+    public string Container { get; init; } = "";
+
     public PortSpec Port => new(NetworkId, Id, PortRole.Guest, MacAddress.Parse(Mac));
 }
 
 /// <summary>A guest as a client asks for it; empty fields are to be filled in.</summary>
-public sealed record GuestDraft(string Id, string Network, string Mac, string Netns, string Interface, bool NoDhcp);
+public sealed record GuestDraft(string Id, string Network, string Mac, string Netns, string Interface, bool NoDhcp)
+{
+    public bool IsVm { get; init; }
+
+    public string Container { get; init; } = "";
+}
 
 /// <summary>Checks a draft and fills it in; what is there on the host is looked at later.</summary>
 public static partial class GuestPlanner
@@ -36,13 +53,24 @@ public static partial class GuestPlanner
             throw GuestException.Invalid("GUEST_ID_INVALID", $"the guest id '{draft.Id}' is that of a port which every network has: choose another");
         if (!TryReadNetwork(draft.Network, out string? network))
             throw GuestException.Invalid("NETWORK_REQUIRED", draft.Network.Length == 0 ? "network is required, e.g. 'networks/vmnet8'" : $"'{draft.Network}' is not the name of a network such as 'networks/vmnet8'");
+        if (draft.Container.Length > 128 || draft.Container.Any(char.IsControl))
+            throw GuestException.Invalid("CONTAINER_INVALID", "the container's name must be at most 128 printable characters");
+        if (draft.IsVm)
+            return CompleteVm(draft, network, now);
         string @interface = draft.Interface.Length == 0 ? DefaultInterface : draft.Interface;
         if (!InterfacePattern().IsMatch(@interface) || @interface is "." or ".." or "lo" or "all" or "default")
             throw GuestException.Invalid("INTERFACE_INVALID", $"'{@interface}' cannot be the name of an interface: 1 to 15 of letters, digits, '.', '_' and '-'");
         bool makesNetns = draft.Netns.Length == 0;
         if (!NamespaceReference.TryResolve(makesNetns ? draft.Id : draft.Netns, out string? netns))
             throw GuestException.Invalid("NETNS_INVALID", $"'{draft.Netns}' is neither an absolute path, nor a name under {NamespaceReference.Directory}, nor a process id");
-        return new GuestSpec(draft.Id, network, ReadMac(draft.Mac, PortSpec.NameOf(network, draft.Id)).ToString(), netns, @interface, makesNetns, draft.NoDhcp, now);
+        return new GuestSpec(draft.Id, network, ReadMac(draft.Mac, PortSpec.NameOf(network, draft.Id)).ToString(), netns, @interface, makesNetns, draft.NoDhcp, now) { Container = draft.Container };
+    }
+
+    private static GuestSpec CompleteVm(GuestDraft draft, string network, DateTimeOffset now)
+    {
+        if (draft.Netns.Length > 0 || draft.Interface.Length > 0 || draft.NoDhcp || draft.Container.Length > 0)
+            throw GuestException.Invalid("VM_FIELDS_INVALID", "a VM has neither netns, interface, no_dhcp nor container: what is in it is its own");
+        return new GuestSpec(draft.Id, network, ReadMac(draft.Mac, PortSpec.NameOf(network, draft.Id)).ToString(), "", "", MakesNetns: false, NoDhcp: true, now) { IsVm = true };
     }
 
     private static MacAddress ReadMac(string text, string port)

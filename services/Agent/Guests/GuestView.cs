@@ -13,8 +13,11 @@ public enum GuestStatus
 /// <param name="ClientPid">0: no DHCP client runs.</param>
 public sealed record GuestView(GuestSpec Spec, GuestStatus Status, IReadOnlyList<string> Addresses, IReadOnlyList<string> Conditions, int ClientPid)
 {
+    /// <summary>Where a VM's monitor connects to; empty for other guests.</summary>
+    public string Socket { get; init; } = "";
+
     public bool Equals(GuestView? other) =>
-        other is not null && Spec == other.Spec && Status == other.Status && ClientPid == other.ClientPid
+        other is not null && Spec == other.Spec && Status == other.Status && ClientPid == other.ClientPid && Socket == other.Socket
         && Addresses.SequenceEqual(other.Addresses, StringComparer.Ordinal) && Conditions.SequenceEqual(other.Conditions, StringComparer.Ordinal);
 
     public override int GetHashCode() => HashCode.Combine(Spec, Status, ClientPid, Addresses.Count, Conditions.Count);

@@ -34,6 +34,7 @@ public enum ChangeKind
 [JsonDerivedType(typeof(FileChange), "file")]
 [JsonDerivedType(typeof(DirectoryChange), "directory")]
 [JsonDerivedType(typeof(ProcessChange), "process")]
+[JsonDerivedType(typeof(SocketChange), "socket")]
 public abstract record HostChange(string Owner)
 {
     public abstract ChangeKind Kind { get; }

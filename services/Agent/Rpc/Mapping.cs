@@ -18,7 +18,11 @@ internal static class Mapping
     public static GuestDraft Draft(CreateGuestRequest request)
     {
         Guest guest = request.Guest ?? new Guest();
-        return new GuestDraft(request.GuestId, guest.Network, guest.Mac, guest.Netns, guest.Interface, guest.NoDhcp);
+        return new GuestDraft(request.GuestId, guest.Network, guest.Mac, guest.Netns, guest.Interface, guest.NoDhcp)
+        {
+            IsVm = guest.Kind == GuestKind.Vm,
+            Container = guest.Container,
+        };
     }
 
     public static string GuestId(string name) => name.StartsWith(Guests, StringComparison.Ordinal)
@@ -41,6 +45,9 @@ internal static class Mapping
                 GuestStatus.Degraded => GuestState.Degraded,
                 _ => GuestState.Starting,
             },
+            Kind = guest.Spec.IsVm ? GuestKind.Vm : GuestKind.Netns,
+            VmSocket = guest.Socket,
+            Container = guest.Spec.Container,
             NetnsCreated = guest.Spec.MakesNetns,
             DhcpClientPid = (uint)guest.ClientPid,
             CreateTime = Timestamp.FromDateTimeOffset(guest.Spec.Created),

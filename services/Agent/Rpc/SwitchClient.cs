@@ -28,7 +28,14 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
         internal set => _isReachable = value;
     }
 
-    public async Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation)
+    public Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation) => ConnectAsync(
+        port, PortTransport.Tap, new Offloads { Checksum = true, Tso4 = true, Tso6 = true, Uso = queue.Offloads.HasFlag(LinkOffloads.Uso) },
+        token => HandoffClient.HandOverTap(paths.HandoffSocket, token, queue.Descriptor, queue.Offloads), cancellation);
+
+    public Task ConnectAsync(PortSpec port, FileDescriptor connection, CancellationToken cancellation) => ConnectAsync(
+        port, PortTransport.StreamSocket, new Offloads(), token => HandoffClient.HandOverStreamSocket(paths.HandoffSocket, token, connection), cancellation);
+
+    private async Task ConnectAsync(PortSpec port, PortTransport transport, Offloads offloads, Action<byte[]> handOver, CancellationToken cancellation)
     {
         var request = new RegisterPortRequest
         {
@@ -42,9 +49,9 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
                     PortRole.Uplink => V1.PortRole.Uplink,
                     _ => V1.PortRole.Guest,
                 },
-                Transport = PortTransport.Tap,
+                Transport = transport,
                 Mac = port.Mac.ToString(),
-                Offloads = new Offloads { Checksum = true, Tso4 = true, Tso6 = true, Uso = queue.Offloads.HasFlag(LinkOffloads.Uso) },
+                Offloads = offloads,
                 Owner = Owner,
             },
         };
@@ -54,7 +61,7 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
             throw new FabricException("the switch gave no token to hand the device over with", isUnavailable: false);
         try
         {
-            await Task.Run(() => HandoffClient.HandOverTap(paths.HandoffSocket, token, queue.Descriptor, queue.Offloads), cancellation);
+            await Task.Run(() => handOver(token), cancellation);
         }
         catch (IOException exception)
         {

@@ -12,7 +12,8 @@ internal sealed record InstanceState(IReadOnlyList<Network> Networks, IReadOnlyL
         await NetworkCommands.AllAsync(services, cancellation),
         await ReservationsAsync(services, cancellation),
         await ForwardsAsync(services, cancellation),
-        await GuestCommands.AllAsync(services, cancellation));
+        // A file declares namespaces; what plugs itself in is left alone.
+        [.. (await GuestCommands.AllAsync(services, cancellation)).Where(guest => guest.Kind != GuestKind.Vm)]);
 
     private static Task<IReadOnlyList<Reservation>> ReservationsAsync(Services services, CancellationToken cancellation) => Paging.AllAsync<Reservation>(async token =>
     {

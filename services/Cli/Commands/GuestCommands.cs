@@ -12,12 +12,17 @@ internal static class GuestCommands
     /// <summary>How long `guest add` waits for an address.</summary>
     public const uint WaitMilliseconds = 10_000;
 
-    public static Command Create(Services services, Output output) => new("guest", "Network namespaces and containers on the networks")
+    public static Command Create(Services services, Output output) => new("guest", "Network namespaces, containers and VMs on the networks")
     {
         Add(services, output),
-        Verbs.List("ls", "List the guests", output, cancellation => AllAsync(services, cancellation), all => WriteTable(output, all)),
+        Verbs.List("ls", "List the guests", output, cancellation => AllWithAddressesAsync(services, cancellation), all => WriteTable(output, all)),
         Verbs.Show("Show one guest in full", new Argument<string>("name"), output,
-            async (name, cancellation) => (await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(name) }, deadline: Services.Soon, cancellationToken: cancellation)).Guest,
+            async (name, cancellation) =>
+            {
+                Guest guest = (await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(name) }, deadline: Services.Soon, cancellationToken: cancellation)).Guest;
+                await VmAddresses.FillAsync(services, [guest], cancellation);
+                return guest;
+            },
             guest => WriteFields(output, guest)),
         Remove(services),
     };
@@ -35,17 +40,26 @@ internal static class GuestCommands
         return (page.Guests, page.NextPageToken);
     });
 
+    /// <summary>The guests, with the addresses that VMs have leased: what is in a VM, the agent does not see.</summary>
+    public static async Task<IReadOnlyList<Guest>> AllWithAddressesAsync(Services services, CancellationToken cancellation)
+    {
+        IReadOnlyList<Guest> guests = await AllAsync(services, cancellation);
+        await VmAddresses.FillAsync(services, guests, cancellation);
+        return guests;
+    }
+
     public static void WriteTable(Output output, IReadOnlyList<Guest> guests) => output.WriteTable(
-        ["guest", "network", "address", "mac", "state", "namespace"], [.. guests.Select(Row)], "No guests; add one with: vnet guest add web1 --network vmnet8");
+        ["guest", "kind", "network", "address", "mac", "state", "namespace or socket"], [.. guests.Select(Row)], "No guests; add one with: vnet guest add web1 --network vmnet8");
 
     private static string[] Row(Guest guest) =>
     [
         Names.Short(guest.Name),
+        guest.Kind == GuestKind.Vm ? "vm" : guest.Container.Length > 0 ? "container" : "netns",
         Names.Short(guest.Network),
         guest.Ipv4Addresses.Count == 0 ? "–" : string.Join(" ", guest.Ipv4Addresses),
         guest.Mac,
         Units.Name(guest.State),
-        guest.Netns,
+        guest.Kind == GuestKind.Vm ? guest.VmSocket : guest.Netns,
     ];
 
     private static Command Add(Services services, Output output)
@@ -55,11 +69,12 @@ internal static class GuestCommands
         var network = new Option<string>("--network") { Description = "The network, e.g. vmnet8", Required = true };
         var mac = new Option<string>("--mac") { Description = "MAC address; by default made from the names, the same each time", DefaultValueFactory = _ => "" };
         var netns = new Option<string>("--netns") { Description = "An existing namespace: its name, its path, or a process id (of a container, say)", DefaultValueFactory = _ => "" };
+        var container = new Option<string>("--container") { Description = "A running container of Docker or Podman, by name or id; best one started with --network none", DefaultValueFactory = _ => "" };
         var device = new Option<string>("--interface") { Description = "Name of the interface in it", DefaultValueFactory = _ => "eth0" };
         var noDhcp = new Option<bool>("--no-dhcp") { Description = "Run no DHCP client in it" };
         var wait = new Option<uint>("--wait") { Description = "Seconds to wait for an address, 0 to 60", DefaultValueFactory = _ => WaitMilliseconds / 1000 };
         Option<bool> json = RootCommands.JsonOption();
-        foreach (Option option in (Option[])[network, mac, netns, device, noDhcp, wait, json])
+        foreach (Option option in (Option[])[network, mac, netns, container, device, noDhcp, wait, json])
             command.Add(option);
         command.Add(name);
         command.SetAction(async (parsed, cancellation) =>
@@ -67,11 +82,17 @@ internal static class GuestCommands
             uint seconds = parsed.GetValue(wait);
             if (seconds > 60)
                 throw new CliException(ExitCode.Usage, "--wait must be 0 to 60 seconds");
+            string box = parsed.GetRequiredValue(container), space = parsed.GetRequiredValue(netns);
+            if (box.Length > 0 && space.Length > 0)
+                throw new CliException(ExitCode.Usage, "--container and --netns say the same thing twice: give one of them");
+            if (box.Length > 0)
+                space = (await ContainerEngine.FindProcessAsync(box, cancellation)).ToString(CultureInfo.InvariantCulture);
             var guest = new Guest
             {
+                Container = box,
                 Network = Names.Network(parsed.GetRequiredValue(network)),
                 Mac = parsed.GetRequiredValue(mac),
-                Netns = parsed.GetRequiredValue(netns),
+                Netns = space,
                 Interface = parsed.GetRequiredValue(device),
                 NoDhcp = parsed.GetValue(noDhcp),
             };
@@ -92,9 +113,11 @@ internal static class GuestCommands
         ("state", Units.Name(guest.State)),
         ("address", string.Join(" ", guest.Ipv4Addresses)),
         ("mac", guest.Mac),
+        ("socket", guest.VmSocket),
+        ("container", guest.Container),
         ("namespace", guest.Netns),
         ("interface", guest.Interface),
-        ("dhcp client", guest.NoDhcp ? "none" : guest.DhcpClientPid == 0 ? "not running" : "pid " + guest.DhcpClientPid.ToString(CultureInfo.InvariantCulture)),
+        ("dhcp client", guest.Kind == GuestKind.Vm ? "" : guest.NoDhcp ? "none" : guest.DhcpClientPid == 0 ? "not running" : "pid " + guest.DhcpClientPid.ToString(CultureInfo.InvariantCulture)),
         .. guest.Conditions.Select(condition => ("condition", condition)),
     ]);
 

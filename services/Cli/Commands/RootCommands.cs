@@ -33,6 +33,7 @@ internal static class RootCommands
         CaptureCommand.Create(services, output),
         DoctorCommand.Create(services, output),
         GuestCommands.Create(services, output),
+        VmCommands.Create(services, output),
         DhcpCommands.Leases(services, output),
         DhcpCommands.Reservations(services, output),
         NatCommands.Create(services, output),

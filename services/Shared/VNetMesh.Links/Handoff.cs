@@ -12,6 +12,9 @@ public enum HandoffKind : ushort
 
     /// <summary>A pair of rings, made by the switch; the socket stays open as the sign of life of both.</summary>
     Ring = 2,
+
+    /// <summary>A connected Unix stream socket that a VM sends its frames through; see <see cref="StreamSocketLink"/>.</summary>
+    StreamSocket = 3,
 }
 
 /// <summary>
@@ -19,7 +22,7 @@ public enum HandoffKind : ushort
 /// <code>
 ///  0 magic u32 "VNHO" | 4 version u16 | 6 kind u16 | 8 token 16 | 24 ring capacity u32 | 28 offloads u32
 /// </code>
-/// With a TAP comes one descriptor.
+/// With a TAP or a socket comes one descriptor.
 /// </summary>
 public readonly record struct HandoffRequest(HandoffKind Kind, UInt128 Token, int RingCapacity, LinkOffloads Offloads)
 {
@@ -34,7 +37,7 @@ public readonly record struct HandoffRequest(HandoffKind Kind, UInt128 Token, in
             return false;
         request = new HandoffRequest((HandoffKind)BinaryPrimitives.ReadUInt16BigEndian(bytes[6..]), BinaryPrimitives.ReadUInt128BigEndian(bytes[8..]),
             BinaryPrimitives.ReadInt32BigEndian(bytes[24..]), (LinkOffloads)BinaryPrimitives.ReadUInt32BigEndian(bytes[28..]) & LinkOffloads.All);
-        return request.Kind is HandoffKind.Tap or HandoffKind.Ring;
+        return request.Kind is HandoffKind.Tap or HandoffKind.Ring or HandoffKind.StreamSocket;
     }
 
     public void Write(Span<byte> bytes)
@@ -117,6 +120,15 @@ public static unsafe class HandoffClient
     {
         using FileDescriptor socket = Connect(socketPath);
         Ask(socket, new HandoffRequest(HandoffKind.Tap, BinaryPrimitives.ReadUInt128BigEndian(token), 0, offloads), [tap.Number], []);
+    }
+
+    /// <summary>Gives the switch a duplicate of a connected stream socket for the port of that token. Blocks for at most 5 s.</summary>
+    /// <exception cref="HandoffException">The switch refused.</exception>
+    /// <exception cref="SyscallException">The socket cannot be reached.</exception>
+    public static void HandOverStreamSocket(string socketPath, ReadOnlySpan<byte> token, FileDescriptor connection)
+    {
+        using FileDescriptor socket = Connect(socketPath);
+        Ask(socket, new HandoffRequest(HandoffKind.StreamSocket, BinaryPrimitives.ReadUInt128BigEndian(token), 0, LinkOffloads.None), [connection.Number], []);
     }
 
     /// <summary>

@@ -45,6 +45,9 @@ public interface IFrameLink : IDisposable
     /// <summary>What the far side accepts in records sent to it.</summary>
     LinkOffloads Offloads { get; }
 
+    /// <summary>Which rule the far side broke; null while it has broken none.</summary>
+    string? Fault => null;
+
     /// <summary>Takes the next record. It stays valid until the next call of this method.</summary>
     ReceiveStatus TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace);
 

@@ -59,6 +59,9 @@ public enum DropCause
     /// <summary>The peer broke the rules of its ring, and the link was ended.</summary>
     RingFault,
 
+    /// <summary>A VM sent a length down its socket that no frame has, and the link was ended.</summary>
+    SocketFault,
+
     /// <summary>The port needs segments or a checksum made in software, and the frame's headers are malformed.</summary>
     OffloadImpossible,
 }

@@ -400,7 +400,7 @@ public sealed class NetworkForwarder : ILoopWork
 
     private void FailToSend(ForwardingPort egress, IFrameLink link, SendStatus status)
     {
-        if (link is RingLink { Fault: not null })
+        if (link.Fault is not null)
         {
             Break(egress);
             return;
@@ -463,8 +463,9 @@ public sealed class NetworkForwarder : ILoopWork
 
     private void Break(ForwardingPort port)
     {
-        Drop(port, DropCause.RingFault);
-        Lose(port, $"its peer broke the ring's rules ({(port.Link as RingLink)?.Fault ?? "unknown"})");
+        bool isSocket = port.Link is StreamSocketLink;
+        Drop(port, isSocket ? DropCause.SocketFault : DropCause.RingFault);
+        Lose(port, $"its peer broke the {(isSocket ? "socket" : "ring")}'s rules ({port.Link?.Fault ?? "unknown"})");
     }
 
     private void Lose(ForwardingPort port, string reason)

@@ -8,7 +8,7 @@ using VNetMesh.Switch.Registry;
 namespace VNetMesh.Switch.Handoff;
 
 /// <summary>
-/// Takes TAP descriptors and gives out rings on {run}/handoff.sock (SOCK_SEQPACKET, for its owner alone). A client sends
+/// Takes TAP and socket descriptors and gives out rings on {run}/handoff.sock (SOCK_SEQPACKET, for its owner alone). A client sends
 /// one message with its token and gets one answer. Everything runs on one event loop of its own: a client that
 /// says nothing is dropped after five seconds and keeps nobody waiting, and there are never more than
 /// <see cref="MaxPending"/> of them. The socket of a ring stays open as the sign of life of both sides.
@@ -163,14 +163,24 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
     private void Take(HandoffConnection connection, HandoffRequest request, FileDescriptor? descriptor)
     {
         PortEntry? port = _tokens.Redeem(request.Token);
-        PortTransport asked = request.Kind == HandoffKind.Tap ? PortTransport.Tap : PortTransport.Ring;
+        PortTransport asked = request.Kind switch
+        {
+            HandoffKind.Tap => PortTransport.Tap,
+            HandoffKind.StreamSocket => PortTransport.StreamSocket,
+            _ => PortTransport.Ring,
+        };
         if (port is null)
             Reject(connection, HandoffStatus.TokenUnknown, "the token is unknown, was used before, or is older than 30 s; register the port again");
         else if (port.Info.Transport != asked)
             Reject(connection, HandoffStatus.Mismatch, $"{port.Info.Name} was registered for {port.Info.Transport}, not {asked}");
-        else if (asked == PortTransport.Tap)
+        else if (asked != PortTransport.Ring)
         {
-            TakeTap(connection, port, request, descriptor);
+            if (descriptor is null)
+                Reject(connection, HandoffStatus.Mismatch, "the message must bear one descriptor");
+            else if (asked == PortTransport.Tap)
+                TakeTap(connection, port, request, descriptor);
+            else
+                TakeSocket(connection, port, descriptor);
             return;
         }
         else
@@ -178,13 +188,8 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
         descriptor?.Dispose();
     }
 
-    private void TakeTap(HandoffConnection connection, PortEntry port, HandoffRequest request, FileDescriptor? descriptor)
+    private void TakeTap(HandoffConnection connection, PortEntry port, HandoffRequest request, FileDescriptor descriptor)
     {
-        if (descriptor is null)
-        {
-            Reject(connection, HandoffStatus.Mismatch, "the message must bear one descriptor");
-            return;
-        }
         if (TapLink.Inspect(descriptor, out string device) is { } fault)
         {
             descriptor.Dispose();
@@ -194,6 +199,18 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
         LogTap(device, port.Info.Name);
         LinkOffloads offloads = request.Offloads & (port.Info.Offloads ?? LinkOffloads.All);
         _ = FinishAsync(connection, port, new TapLink(descriptor, offloads), new HandoffResponse(HandoffStatus.Ok, 0, offloads, ""), null);
+    }
+
+    private void TakeSocket(HandoffConnection connection, PortEntry port, FileDescriptor descriptor)
+    {
+        if (StreamSocketLink.Inspect(descriptor) is { } fault)
+        {
+            descriptor.Dispose();
+            Reject(connection, HandoffStatus.Mismatch, fault);
+            return;
+        }
+        LogSocket(port.Info.Name);
+        _ = FinishAsync(connection, port, new StreamSocketLink(descriptor), new HandoffResponse(HandoffStatus.Ok, 0, LinkOffloads.None, ""), null);
     }
 
     private void MakeRing(HandoffConnection connection, PortEntry port, HandoffRequest request)
@@ -345,6 +362,9 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
 
     [LoggerMessage(LogLevel.Information, "The queue of device {Device} was handed over for {Port}")]
     private partial void LogTap(string device, string port);
+
+    [LoggerMessage(LogLevel.Information, "A VM's stream socket was handed over for {Port}")]
+    private partial void LogSocket(string port);
 
     [LoggerMessage(LogLevel.Information, "A hand-off failed: {Reason}")]
     private partial void LogFailed(string reason);

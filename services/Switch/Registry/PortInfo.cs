@@ -20,6 +20,9 @@ public enum PortTransport
     Tap = 1,
     Ring = 2,
     Stream = 3,
+
+    /// <summary>A connected Unix stream socket of a VM, handed over.</summary>
+    StreamSocket = 4,
 }
 
 public enum PortState

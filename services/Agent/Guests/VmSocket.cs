@@ -1,0 +1,119 @@
+using VNetMesh.Links;
+using VNetMesh.Native;
+
+namespace VNetMesh.Agent.Guests;
+
+/// <summary>
+/// The socket that one VM's monitor connects to, and its connection. One VM at a time has the port: the next one that connects
+/// waits in the kernel's backlog until the connection before it has ended. The agent never reads from a connection.
+/// </summary>
+internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
+{
+    private const int Backlog = 4;
+
+    private readonly EventLoop _loop;
+    private readonly Action _wake;
+    private readonly FileDescriptor _listener;
+    private EventLoop.Registration _registration;
+
+    /// <param name="path">Where it is made, for its owner alone; what has the place is replaced.</param>
+    /// <param name="wake">Called on the loop's thread when somebody connects.</param>
+    /// <exception cref="IOException">It cannot be made.</exception>
+    public VmSocket(string path, EventLoop loop, Action wake)
+    {
+        (Path, _loop, _wake) = (path, loop, wake);
+        _listener = Listen(path);
+        // By edges: one that waits in the backlog is not to wake the loop for ever.
+        _loop.Post(() => _registration = _loop.Register(_listener.Number, SysEpoll.EPOLLIN | SysEpoll.EPOLLET, this));
+    }
+
+    public string Path { get; }
+
+    /// <summary>The VM's connection; null while there is none, or only the switch has it.</summary>
+    public FileDescriptor? Connection { get; private set; }
+
+    /// <summary>Whether the switch has the connection.</summary>
+    public bool IsHandedOver { get; set; }
+
+    /// <summary>Why the switch does not have it; empty where there is no reason.</summary>
+    public string Condition { get; set; } = "";
+
+    public void OnReady(uint events, long now) => _wake();
+
+    /// <summary>Lets go of a connection that has ended.</summary>
+    /// <returns>Whether one had.</returns>
+    public bool DropEnded()
+    {
+        if (Connection is null)
+            return false;
+        // Nothing is sent: the kernel says EPIPE where the far side, or the switch, has ended the connection.
+        byte none = 0;
+        nint result;
+        do
+        {
+            result = SysSocket.send(Connection.Number, &none, 0, SysSocket.MSG_DONTWAIT | SysSocket.MSG_NOSIGNAL);
+        }
+        while (result < 0 && Syscall.Errno == NativeErrno.EINTR);
+        if (result >= 0 || Syscall.Errno == NativeErrno.EAGAIN)
+            return false;
+        Drop();
+        return true;
+    }
+
+    /// <summary>Takes the VM that waits, if one does.</summary>
+    public bool TryAccept()
+    {
+        int socket = SysSocket.accept4(_listener.Number, null, null, SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK);
+        if (socket < 0)
+            return false;
+        Drop();
+        Connection = new FileDescriptor(socket);
+        return true;
+    }
+
+    public void Dispose()
+    {
+        Drop();
+        _loop.Post(() =>
+        {
+            _loop.Unregister(_registration);
+            _listener.Dispose();
+        });
+    }
+
+    private void Drop()
+    {
+        Connection?.Dispose();
+        Connection = null;
+        IsHandedOver = false;
+        Condition = "";
+    }
+
+    private static FileDescriptor Listen(string path)
+    {
+        var socket = new FileDescriptor(Syscall.Check(
+            SysSocket.socket(SysSocket.AF_UNIX, SysSocket.SOCK_STREAM | SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK, 0), "socket(AF_UNIX)"));
+        try
+        {
+            // Bound beside its place and closed to others before anyone can find it there.
+            string staging = path + ".new";
+            File.Delete(staging);
+            uint length = SysSocket.WriteUnixAddress(staging, out SysSocket.sockaddr_un address);
+            Syscall.Check(SysSocket.bind(socket.Number, &address, length), $"bind({staging})");
+            File.SetUnixFileMode(staging, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            Syscall.Check(SysSocket.listen(socket.Number, Backlog), "listen");
+            File.Move(staging, path, overwrite: true);
+            return socket;
+        }
+        catch (ArgumentException exception)
+        {
+            socket.Dispose();
+            throw new IOException(exception.Message, exception);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+using System.CommandLine;
+using System.Globalization;
+using Grpc.Core;
+using VNetMesh.Cli.Connections;
+using VNetMesh.Cli.Rendering;
+using VNetMesh.V1;
+
+namespace VNetMesh.Cli.Commands;
+
+/// <summary>vm args, ls, rm.</summary>
+internal static class VmCommands
+{
+    private const uint UsualMtu = 1500;
+
+    public static Command Create(Services services, Output output) => new("vm", "VMs on the networks")
+    {
+        Args(services, output),
+        Verbs.List("ls", "List the VMs", output, async cancellation => (IReadOnlyList<Guest>)[.. (await GuestCommands.AllWithAddressesAsync(services, cancellation)).Where(guest => guest.Kind == GuestKind.Vm)],
+            all => GuestCommands.WriteTable(output, all)),
+        Verbs.Remove("Take a VM's port away", new Argument<string>("name"), (name, cancellation) => RemoveAsync(services, name, cancellation)),
+    };
+
+    /// <summary>What QEMU is to be told: a stream netdev on the VM's socket, and a device with the VM's address.</summary>
+    public static string Arguments(Guest guest, uint mtu, string model)
+    {
+        string id = Names.Short(guest.Name);
+        // Of QEMU's options a comma ends the value, unless it is doubled.
+        string path = guest.VmSocket.Replace(",", ",,", StringComparison.Ordinal);
+        string size = mtu == UsualMtu || !model.StartsWith("virtio-", StringComparison.Ordinal) ? "" : string.Create(CultureInfo.InvariantCulture, $",host_mtu={mtu}");
+        return $"-netdev stream,id={id},server=off,addr.type=unix,addr.path={path} -device {model},netdev={id},mac={guest.Mac}{size}";
+    }
+
+    private static Command Args(Services services, Output output)
+    {
+        var command = new Command("args", "Make a VM's port, if it is not there, and print the arguments that plug QEMU (7.2 or later) into it");
+        var name = new Argument<string>("name") { Description = "1 to 32 of a-z, 0-9 and '-', beginning with a letter" };
+        var network = new Option<string>("--network") { Description = "The network, e.g. vmnet8", Required = true };
+        var mac = new Option<string>("--mac") { Description = "MAC address; by default made from the names, the same each time", DefaultValueFactory = _ => "" };
+        var model = new Option<string>("--model") { Description = "QEMU's device, e.g. e1000", DefaultValueFactory = _ => "virtio-net-pci" };
+        command.Add(name);
+        foreach (Option option in (Option[])[network, mac, model])
+            command.Add(option);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            string id = parsed.GetRequiredValue(name), wanted = Names.Network(parsed.GetRequiredValue(network));
+            Guest guest = await EnsureAsync(services, id, wanted, parsed.GetRequiredValue(mac), cancellation);
+            GetNetworkResponse answer = await services.Networks.GetNetworkAsync(new GetNetworkRequest { Name = wanted }, deadline: Services.Soon, cancellationToken: cancellation);
+            output.Writer.WriteLine(Arguments(guest, answer.Network.Mtu, parsed.GetRequiredValue(model)));
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static async Task<Guest> EnsureAsync(Services services, string id, string network, string mac, CancellationToken cancellation)
+    {
+        Guest guest;
+        try
+        {
+            return await GuestCommands.AddAsync(services, id, new Guest { Kind = GuestKind.Vm, Network = network, Mac = mac }, 0, cancellation);
+        }
+        catch (RpcException exception) when (exception.StatusCode == StatusCode.AlreadyExists)
+        {
+            guest = await GetAsync(services, id, cancellation);
+        }
+        if (guest.Kind != GuestKind.Vm)
+            throw new CliException(ExitCode.AlreadyExists, $"there is a guest '{id}' that is no VM: choose another name");
+        if (guest.Network != network || (mac.Length > 0 && !string.Equals(guest.Mac, mac, StringComparison.OrdinalIgnoreCase)))
+            throw new CliException(ExitCode.AlreadyExists, $"the VM '{id}' is on {Names.Short(guest.Network)} with {guest.Mac} already: remove it with 'vnet vm rm {id}', or choose another name");
+        return guest;
+    }
+
+    private static async Task RemoveAsync(Services services, string id, CancellationToken cancellation)
+    {
+        if ((await GetAsync(services, id, cancellation)).Kind != GuestKind.Vm)
+            throw new CliException(ExitCode.NotFound, $"'{id}' is no VM: see 'vnet vm ls', and 'vnet guest rm' for other guests");
+        await services.Agent.DeleteGuestAsync(new DeleteGuestRequest { Name = Names.Guest(id) }, deadline: DateTime.UtcNow.AddSeconds(30), cancellationToken: cancellation);
+    }
+
+    private static async Task<Guest> GetAsync(Services services, string id, CancellationToken cancellation) =>
+        (await services.Agent.GetGuestAsync(new GetGuestRequest { Name = Names.Guest(id) }, deadline: Services.Soon, cancellationToken: cancellation)).Guest;
+}
