@@ -39,7 +39,7 @@ public sealed class StreamSocketLinkTests : IDisposable
         {
             Assert.Equal(ReceiveStatus.Received, link.TryReceive(out ReadOnlySpan<byte> record, out _));
             // An empty virtio_net_hdr, whose num_buffers says one.
-            Assert.Equal([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], record[..VirtioNetHeader.Length].ToArray());
+            Assert.Equal((byte[])[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], record[..VirtioNetHeader.Length].ToArray());
             Assert.True(record[VirtioNetHeader.Length..].SequenceEqual(Frame(length, mark)));
         }
         Assert.Equal(ReceiveStatus.Empty, link.TryReceive(out _, out _));
@@ -79,9 +79,11 @@ public sealed class StreamSocketLinkTests : IDisposable
         _far.Send([.. Framed(Frame(60, 1)), 0, 0, 0, 60, 9]);
         _far.Close();
         Assert.Equal(ReceiveStatus.Received, link.TryReceive(out _, out _));
-        ReceiveStatus status = link.TryReceive(out _, out _);
-        for (int i = 0; i < 20 && status == ReceiveStatus.Empty; i++)
+        // Half a frame is left in the socket: as a loop does it, the link is asked until it may sleep.
+        ReceiveStatus status = ReceiveStatus.Empty;
+        do
             status = link.TryReceive(out _, out _);
+        while (status == ReceiveStatus.Empty && !link.PrepareToSleep());
         Assert.Equal(ReceiveStatus.Closed, status);
     }
 
@@ -101,7 +103,7 @@ public sealed class StreamSocketLinkTests : IDisposable
         while (heir.TryReceive(out ReadOnlySpan<byte> record, out _) == ReceiveStatus.Received)
             seen.Add(record.Length - VirtioNetHeader.Length);
         // What had been forwarded may come again; nothing is lost, and nothing is out of step.
-        Assert.Equal([60, 70, 80], seen);
+        Assert.Equal((int[])[60, 70, 80], seen);
     }
 
     [Fact]

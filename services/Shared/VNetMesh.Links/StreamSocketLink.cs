@@ -44,6 +44,7 @@ public sealed unsafe class StreamSocketLink : IFrameLink
     private int _absorbed; // how many of them are off the socket already
     private int _looks;
     private bool _isWaitingForRoom;
+    private bool _hungUp;  // the far side sends nothing more
     private bool _closed;
     private bool _disposed;
 
@@ -143,7 +144,10 @@ public sealed unsafe class StreamSocketLink : IFrameLink
             return true;
         // Takes the edges that have come. Whoever sleeps has looked at the socket since the last of them.
         SysEpoll.epoll_event edge;
-        return SysEpoll.epoll_wait(_epoll.Number, &edge, 1, 0) <= 0;
+        if (SysEpoll.epoll_wait(_epoll.Number, &edge, 1, 0) <= 0)
+            return true;
+        _hungUp |= (edge.events & (SysEpoll.EPOLLRDHUP | SysEpoll.EPOLLHUP | SysEpoll.EPOLLERR)) != 0;
+        return false;
     }
 
     public void Dispose()
@@ -202,6 +206,9 @@ public sealed unsafe class StreamSocketLink : IFrameLink
         }
         if (Fault is not null)
             return ReceiveStatus.Broken;
+        // The rest of it will never come.
+        if (_hungUp)
+            return End();
         if (++_looks >= MaxLooks)
             Absorb((int)count);
         return ReceiveStatus.Empty;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
 using VNetMesh.Hosting;
 using VNetMesh.Links;
@@ -161,6 +162,54 @@ public sealed class HandoffServerTests : IAsyncLifetime
         Assert.Equal(PortState.Waiting, port.Info.State);
     }
 
+    [Fact]
+    public async Task AVmsSocketCarriesFramesAndALengthThatNoneHasEndsIt()
+    {
+        (_, RingLink ring, FileDescriptor life) = OpenRing("peer");
+        using (life)
+        using (ring)
+        {
+            PortEntry vm = Register("vm", PortTransport.StreamSocket);
+            (Socket far, Socket near) = ConnectedPair();
+            using (far)
+            using (near)
+            using (var kept = new FileDescriptor(Syscall.Check(Fcntl.fcntl((int)near.SafeHandle.DangerousGetHandle(), Fcntl.F_DUPFD_CLOEXEC, 0), "fcntl")))
+            {
+                HandoffClient.HandOverStreamSocket(SocketPath, _tokens.Issue(vm), kept);
+                Assert.Equal(PortState.Up, vm.Info.State);
+                byte[] frame = Frames.Record(Frames.B, Frames.A, 1400)[12..];
+                far.Send([0, 0, (byte)(frame.Length >> 8), (byte)frame.Length, .. frame]);
+                Assert.Equal(frame, (await ReceiveAsync(ring))[12..]);
+
+                byte[] answer = Frames.Record(Frames.A, Frames.B, 900);
+                Assert.Equal(SendStatus.Sent, ring.TrySend(answer, default));
+                ring.Flush();
+                byte[] received = new byte[4 + answer.Length - 12];
+                far.ReceiveTimeout = 5000;
+                for (int at = 0; at < received.Length;)
+                    at += far.Receive(received, at, received.Length - at, SocketFlags.None);
+                Assert.Equal([0, 0, (byte)((answer.Length - 12) >> 8), (byte)(answer.Length - 12), .. answer[12..]], received);
+
+                far.Send(new byte[4]);
+                await UntilAsync(() => vm.Info.State == PortState.Down);
+                Assert.Equal(1, vm.Forwarding.Drops(DropCause.SocketFault));
+                Assert.Equal(0, far.Receive(received));
+            }
+        }
+    }
+
+    [Fact]
+    public void WhatIsNoConnectedSocketIsRefused()
+    {
+        PortEntry port = Register("vm", PortTransport.StreamSocket);
+        using var file = new FileDescriptor(Syscall.Check(Fcntl.open("/dev/null", Fcntl.O_RDWR), "open"));
+        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.HandOverStreamSocket(SocketPath, _tokens.Issue(port), file)));
+        using var alone = new FileDescriptor(Syscall.Check(SysSocket.socket(SysSocket.AF_UNIX, SysSocket.SOCK_STREAM | SysSocket.SOCK_CLOEXEC, 0), "socket"));
+        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.HandOverStreamSocket(SocketPath, _tokens.Issue(port), alone)));
+        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.AskForRing(SocketPath, _tokens.Issue(port), 256 * 1024, LinkOffloads.All)));
+        Assert.Equal(PortState.Waiting, port.Info.State);
+    }
+
     [Theory]
     [InlineData((short)(IfTun.IFF_TAP | IfTun.IFF_NO_PI), 12, "IFF_VNET_HDR")]
     [InlineData((short)(IfTun.IFF_TAP | IfTun.IFF_NO_PI | IfTun.IFF_VNET_HDR), 10, "12 octets")]
@@ -220,6 +269,17 @@ public sealed class HandoffServerTests : IAsyncLifetime
         DescriptorMessage.Receive(socket.Number, new byte[HandoffResponse.MaxLength], descriptors, out int count);
         Assert.Equal(3, count);
         return new RawRing(RingMemory.Map(descriptors[0], 256 * 1024), descriptors[1], descriptors[2], socket);
+    }
+
+    private (Socket Far, Socket Near) ConnectedPair()
+    {
+        var place = new UnixDomainSocketEndPoint(Path.Combine(_directory, "vm.sock"));
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(place);
+        listener.Listen(1);
+        var far = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        far.Connect(place);
+        return (far, listener.Accept());
     }
 
     private PortEntry Register(string id, PortTransport transport) =>
