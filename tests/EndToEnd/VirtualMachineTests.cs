@@ -26,6 +26,8 @@ public sealed class VirtualMachineTests : OwnInstanceTest
             Assert.Contains("VM: hash " + hash, machine.Console, StringComparison.Ordinal);
             await AssertPingsAsync(peer, address);
             await AssertListedAsync("GUEST_STATE_READY", address);
+            string changes = (await Instance.VnetAsync("host", "changes")).EnsureSuccess().Output;
+            Assert.Contains("made the socket " + Instance.RunDirectory + "/vm/web1.sock", changes, StringComparison.Ordinal);
 
             // QEMU's side of the socket notices nothing, though QEMU 7.2 could not connect again.
             await Instance.KillAsync("switch");

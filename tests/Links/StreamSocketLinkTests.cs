@@ -186,7 +186,7 @@ public sealed class StreamSocketLinkTests : IDisposable
         while (arrived < sent)
         {
             Assert.Equal(Frame(1514, (byte)arrived++), ReadFrame());
-            if (watch.IsReady())
+            if (watch.IsReady(0))
                 Sleep(link);
         }
         Assert.False(_far.Poll(1000, SelectMode.SelectRead));
@@ -275,10 +275,10 @@ public sealed class StreamSocketLinkTests : IDisposable
             Syscall.Check(SysEpoll.epoll_ctl(_epoll.Number, SysEpoll.EPOLL_CTL_ADD, descriptor, &wanted), "epoll_ctl");
         }
 
-        public bool IsReady()
+        public bool IsReady(int milliseconds = 20)
         {
             SysEpoll.epoll_event ready;
-            return SysEpoll.epoll_wait(_epoll.Number, &ready, 1, 20) > 0;
+            return SysEpoll.epoll_wait(_epoll.Number, &ready, 1, milliseconds) > 0;
         }
 
         public void Dispose() => _epoll.Dispose();
