@@ -152,10 +152,10 @@ public sealed record TcpOptions
     public int Mtu { get; init; } = 1500;
 
     /// <summary>Bound on data received from the guest that the host socket has not taken yet; a power of two.</summary>
-    public int ReceiveBuffer { get; init; } = 512 * 1024;
+    public int ReceiveBuffer { get; init; } = 1024 * 1024;
 
     /// <summary>Bound on data from the host that the guest has not acknowledged yet; a power of two.</summary>
-    public int SendBuffer { get; init; } = 512 * 1024;
+    public int SendBuffer { get; init; } = 1024 * 1024;
 
     /// <summary>Bounds of the retransmission time-out. RFC 6298 (2.4) asks for 1 s at least; on a link inside one host a lost segment need not cost that long.</summary>
     public long MinRto { get; init; } = 200_000;
