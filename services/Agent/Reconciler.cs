@@ -48,7 +48,7 @@ public sealed record DeviceView(PortSpec Port, string Interface, string Netns, s
 // (containers); ReleaseAll, or `vnetmesh-agent release`, gives the host back.
 
 /// <summary>Brings devices and guests in line with what the switch and the database say.</summary>
-public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, VmKeeper vms, DeviceSet devices, HostAdapters adapters, UplinkKeeper uplinks, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
+public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, GuestStore store, GuestKeeper keeper, VmKeeper vms, VmDoors doors, DeviceSet devices, HostAdapters adapters, UplinkKeeper uplinks, EgressKeeper egress, PingGroups pings, GuestFeed feed, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<Reconciler> logger)
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan QuickPeriod = TimeSpan.FromMilliseconds(50);
@@ -197,7 +197,7 @@ public sealed partial class Reconciler(ChangeJournal journal, HostAccess host, G
     {
         Start();
         // A full inbox is as good: a pass follows what is in it.
-        vms.Woken += () => _inbox.Writer.TryWrite(() => Task.CompletedTask);
+        doors.Woken += () => _inbox.Writer.TryWrite(() => Task.CompletedTask);
         while (!cancellation.IsCancellationRequested)
         {
             long start = time.GetTimestamp();

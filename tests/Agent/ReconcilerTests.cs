@@ -98,7 +98,7 @@ public sealed class ReconcilerTests
             .AddSingleton(_ => AgentDatabase.Open(Path.Combine(lab.Scratch, "state", "agent")))
             .AddSingleton<CountingFabric>().AddSingleton<IFabric>(provider => provider.GetRequiredService<CountingFabric>())
             .AddSingleton<HostAccess>().AddSingleton<ChangeJournal>().AddSingleton<GuestStore>().AddSingleton<GuestFeed>().AddSingleton<AgentMetrics>()
-            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton(_ => UnixChannel.Create(Path.Combine(lab.Scratch, "run", "switch.sock"))).AddSingleton<PcapUplinks>().AddSingleton<UplinkKeeper>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<VmKeeper>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
+            .AddSingleton<DeviceSet>().AddSingleton<EgressKeeper>().AddSingleton<HostAdapters>().AddSingleton(_ => UnixChannel.Create(Path.Combine(lab.Scratch, "run", "switch.sock"))).AddSingleton<PcapUplinks>().AddSingleton<UplinkKeeper>().AddSingleton<PingGroups>().AddSingleton<DhcpClient>().AddSingleton<VmDoors>().AddSingleton<VmKeeper>().AddSingleton<VmTapKeeper>().AddSingleton<GuestKeeper>().AddSingleton<Reconciler>()
             .BuildServiceProvider();
         Reconciler reconciler = services.GetRequiredService<Reconciler>();
         using var end = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);

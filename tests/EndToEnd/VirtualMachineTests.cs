@@ -14,16 +14,13 @@ public sealed class VirtualMachineTests : OwnInstanceTest
     {
         VirtualMachineImage image = await VirtualMachineImage.MakeAsync(Instance.ScratchDirectory);
         string arguments = (await Instance.VnetAsync("vm", "args", "web1", "--network", "vmnet8")).EnsureSuccess().Output.Trim();
-        byte[] data = new byte[VirtualMachineImage.FileLength];
-        WanServers.Fill(data, 0);
-        string hash = Convert.ToHexStringLower(SHA256.HashData(data));
         await using TestGuest peer = await Instance.AddGuestAsync("vmpeer", "vmnet8");
         string address;
         await using (VirtualMachine machine = image.Boot(Instance.Host, arguments))
         {
             address = await machine.UntilDoneAsync(BootLimit);
             Assert.Contains("VM: resolved", machine.Console, StringComparison.Ordinal);
-            Assert.Contains("VM: hash " + hash, machine.Console, StringComparison.Ordinal);
+            Assert.Contains("VM: hash " + Hash(), machine.Console, StringComparison.Ordinal);
             await AssertPingsAsync(peer, address);
             await AssertListedAsync("GUEST_STATE_READY", address);
             string changes = (await Instance.VnetAsync("host", "changes")).EnsureSuccess().Output;
@@ -48,6 +45,47 @@ public sealed class VirtualMachineTests : OwnInstanceTest
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(socket));
         (await Instance.VnetAsync("vm", "rm", "web1")).EnsureSuccess();
         Assert.False(File.Exists(socket));
+    }
+
+    [Fact]
+    public async Task A_VM_that_vnet_runs_has_a_TAP_and_outlives_switch_and_agent()
+    {
+        VirtualMachineImage image = await VirtualMachineImage.MakeAsync(Instance.ScratchDirectory);
+        string name = Instance.Prefix + "-fast";
+        await using TestGuest peer = await Instance.AddGuestAsync("vmpeer", "vmnet8");
+        string[] run = ["env", "VNETMESH_RUN_DIR=" + Instance.RunDirectory, Instance.CommandLine, "vm", "run", name, "--network", "vmnet8", "--"];
+        string address;
+        await using (VirtualMachine machine = image.Boot(Instance.Host, "", run))
+        {
+            address = await machine.UntilDoneAsync(BootLimit);
+            Assert.Contains("VM: resolved", machine.Console, StringComparison.Ordinal);
+            Assert.Contains("VM: hash " + Hash(), machine.Console, StringComparison.Ordinal);
+            await AssertPingsAsync(peer, address);
+            await AssertListedAsync("GUEST_STATE_READY", address);
+
+            CommandResult second = await Instance.VnetAsync("vm", "run", name, "--network", "vmnet8", "--", "true");
+            Assert.Equal((7, $"vnet: '{name}' has no TAP to give: another VM runs on it\n"), (second.ExitCode, second.Error));
+
+            await Instance.KillAsync("switch");
+            await Instance.KillAsync("agent");
+            await Wait.UntilAsync(TimeSpan.FromSeconds(15), "the VM answers through the new switch", async () =>
+                (await peer.RunAsync("ping", "-c", "1", "-W", "1", address)).ExitCode == 0);
+            Assert.False(machine.HasExited);
+        }
+        await Wait.UntilAsync(TimeSpan.FromSeconds(5), "the port is free", async () => await StateAsync() == "GUEST_STATE_STARTING");
+        CommandResult absent = await Instance.VnetAsync("vm", "run", name, "--network", "vmnet8", "--", "no-such-program");
+        Assert.Equal((5, "vnet: there is no program 'no-such-program': is it installed?\n"), (absent.ExitCode, absent.Error));
+
+        (await Instance.VnetAsync("vm", "rm", name)).EnsureSuccess();
+        Assert.False(File.Exists($"/run/netns/{name}-vm"));
+        Assert.False(File.Exists(Path.Combine(Instance.RunDirectory, "vm", name + ".tap")));
+    }
+
+    private static string Hash()
+    {
+        byte[] data = new byte[VirtualMachineImage.FileLength];
+        WanServers.Fill(data, 0);
+        return Convert.ToHexStringLower(SHA256.HashData(data));
     }
 
     private static async Task AssertPingsAsync(TestGuest guest, string address)

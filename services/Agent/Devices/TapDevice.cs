@@ -12,11 +12,23 @@ public static unsafe class TapDevice
 {
     private const short Flags = IfTun.IFF_TAP | IfTun.IFF_NO_PI | IfTun.IFF_VNET_HDR | IfTun.IFF_MULTI_QUEUE;
 
+    private const short SingleQueueFlags = Flags & ~IfTun.IFF_MULTI_QUEUE;
+
     /// <summary>Makes a device, down and without a queue.</summary>
     /// <exception cref="SyscallException">EBUSY: an interface of that name is there. EPERM: CAP_NET_ADMIN is missing. ENOENT: there is no /dev/net/tun.</exception>
-    public static void Create(string name)
+    public static void Create(string name) => Make(name, Flags);
+
+    /// <summary>Makes a device that is open to one at a time: whoever comes second is told EBUSY.</summary>
+    /// <inheritdoc cref="Create"/>
+    public static void CreateSingle(string name) => Make(name, SingleQueueFlags);
+
+    /// <summary>Opens a device that was made by <see cref="CreateSingle"/>.</summary>
+    /// <exception cref="SyscallException">EBUSY: somebody has it open.</exception>
+    public static TapQueue OpenSingle(string name) => Open(name, SingleQueueFlags);
+
+    private static void Make(string name, short flags)
     {
-        using TapQueue queue = Open(name, unchecked((short)(Flags | IfTun.IFF_TUN_EXCL)));
+        using TapQueue queue = Open(name, unchecked((short)(flags | IfTun.IFF_TUN_EXCL)));
         Syscall.Check(IfTun.ioctl(queue.Descriptor.Number, IfTun.TUNSETPERSIST, (nuint)1), $"ioctl(TUNSETPERSIST, {name})");
     }
 

@@ -21,22 +21,27 @@ public sealed class GuestRuntime(GuestSpec spec)
     internal Activity? Addressing { get; set; }
 
     internal long AddressingSince { get; set; }
+
+    /// <summary>Of a VM with a TAP: a monitor has it open.</summary>
+    internal bool HasVm { get; set; }
 }
 
 /// <summary>Brings one guest at a time in line: namespace, device, hand-off, DHCP client. Not for two threads at a time.</summary>
-public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, DeviceSet devices, DhcpClient clients, VmKeeper vms, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<GuestKeeper> logger)
+public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, DeviceSet devices, DhcpClient clients, VmKeeper vms, VmTapKeeper taps, VmDoors doors, IFabric fabric, AgentMetrics metrics, TimeProvider time, ILogger<GuestKeeper> logger)
 {
     /// <summary>Makes what must be there for the guest to exist at all: namespace and device.</summary>
     /// <exception cref="IOException">It cannot be made; the caller removes the guest.</exception>
     public void Make(GuestRuntime guest, NetworkSpec network)
     {
-        if (guest.Spec.IsVm)
+        if (guest.Spec.IsSocketVm)
         {
-            vms.Make(guest);
+            doors.Ensure(guest.Spec);
             return;
         }
         NetworkNamespace space = EnsureSpace(guest);
-        devices.Ensure(guest.Spec.Name, guest.Spec.Port, space, guest.Spec.Interface, network.Mtu);
+        PortDevice device = devices.Ensure(guest.Spec.Name, guest.Spec.Port, space, guest.Spec.Interface, network.Mtu);
+        if (guest.Spec.IsTapVm)
+            taps.Reconcile(guest.Spec, space, device.Link, network.Mtu);
     }
 
     /// <param name="network">Null where it does not exist, or is not known (yet).</param>
@@ -44,7 +49,7 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
     public async Task ReconcileAsync(GuestRuntime guest, NetworkSpec? network, bool networksKnown, CancellationToken cancellation)
     {
         GuestSpec spec = guest.Spec;
-        if (spec.IsVm)
+        if (spec.IsSocketVm)
         {
             await vms.ReconcileAsync(guest, network, networksKnown, cancellation);
             return;
@@ -62,6 +67,8 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
                 conditions.Add(networksKnown ? $"the network networks/{spec.NetworkId} does not exist" : "the switch has not told its networks yet");
             else if (!await devices.ConnectAsync(device!, cancellation))
                 conditions.Add(device!.Condition.Length > 0 ? device.Condition : "the switch is away");
+            if (spec.IsTapVm)
+                guest.HasVm = device is not null && network is not null && taps.Reconcile(spec, space, device.Link, network.Mtu);
             if (!spec.NoDhcp && device is not null)
                 pid = EnsureClient(guest, space, device);
         }
@@ -86,7 +93,7 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
         guest.Addressing?.Dispose();
         var failures = new List<string>();
         if (guest.Spec.IsVm)
-            Try(() => vms.Remove(guest.Spec));
+            Try(() => doors.Remove(guest.Spec));
         else
             Try(() => clients.Remove(guest.Spec));
         Try(() => devices.Drop(guest.Spec.Name, undo: true));
@@ -132,6 +139,8 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
             using RtNetlink netlink = RtNetlink.Open();
             if (netlink.FindLink("lo") is { IsUp: false } loopback)
                 netlink.SetUp(loopback.Index, up: true);
+            if (spec.IsTapVm)
+                VmTapChange.Quiet();
             return true;
         });
         return guest.Space = space;
@@ -203,13 +212,13 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
             conditions.Add(exception.Message);
         }
         // The address of a lease is followed by routes and resolver: a guest without them is not ready.
-        bool isAddressed = guest.Spec.NoDhcp || addresses.Any(address => address.IsPermanent || clients.HasSet(guest.Spec, address.ToString()));
+        bool isAddressed = guest.Spec.IsVm ? guest.HasVm : guest.Spec.NoDhcp || addresses.Any(address => address.IsPermanent || clients.HasSet(guest.Spec, address.ToString()));
         GuestStatus status = conditions.Count > 0 ? GuestStatus.Degraded : isAddressed ? GuestStatus.Ready : GuestStatus.Starting;
         if (isAddressed && addresses.Length > 0 && pid != 0)
             Addressed(guest, addresses[0].ToString());
         if (status != guest.View.Status && status != GuestStatus.Starting)
             LogStatus(guest.Spec.Name, status, string.Join("; ", conditions));
-        guest.View = new GuestView(guest.Spec, status, [.. addresses.Select(address => address.ToString())], conditions, pid);
+        guest.View = new GuestView(guest.Spec, status, [.. addresses.Select(address => address.ToString())], conditions, pid) { Socket = guest.Spec.IsVm ? doors.PathOf(guest.Spec) : "" };
     }
 
     private void Addressed(GuestRuntime guest, string address)

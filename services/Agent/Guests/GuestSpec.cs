@@ -1,3 +1,4 @@
+using VNetMesh.Agent.HostChanges;
 using System.Diagnostics.CodeAnalysis;
 using System.Text.RegularExpressions;
 using VNetMesh.Agent.Devices;
@@ -13,8 +14,17 @@ public sealed record GuestSpec(string Id, string NetworkId, string Mac, string N
 {
     public string Name => "guests/" + Id;
 
-    /// <summary>A VM, which comes by a socket: it has no namespace, no interface, and no DHCP client of ours.</summary>
+    /// <summary>A VM: no DHCP client of ours runs in it.</summary>
     public bool IsVm { get; init; }
+
+    /// <summary>How a VM's frames travel.</summary>
+    public VmLink VmLink { get; init; }
+
+    /// <summary>A VM that comes by a socket: it has no namespace and no interface.</summary>
+    public bool IsSocketVm => IsVm && VmLink == VmLink.Stream;
+
+    /// <summary>A VM that has a TAP, in a namespace of ours that holds nothing else.</summary>
+    public bool IsTapVm => IsVm && VmLink == VmLink.Tap;
 
     /// <summary>
     /// Which namespace it is, where the path alone does not say so for ever: a process id is given to another process
@@ -28,10 +38,22 @@ public sealed record GuestSpec(string Id, string NetworkId, string Mac, string N
     public PortSpec Port => new(NetworkId, Id, PortRole.Guest, MacAddress.Parse(Mac));
 }
 
+/// <summary>How a VM's frames travel.</summary>
+public enum VmLink
+{
+    /// <summary>By a stream socket that its monitor connects to.</summary>
+    Stream,
+
+    /// <summary>By a TAP, which the kernel joins to the switch's own.</summary>
+    Tap,
+}
+
 /// <summary>A guest as a client asks for it; empty fields are to be filled in.</summary>
 public sealed record GuestDraft(string Id, string Network, string Mac, string Netns, string Interface, bool NoDhcp)
 {
     public bool IsVm { get; init; }
+
+    public VmLink VmLink { get; init; }
 
     public string Container { get; init; } = "";
 }
@@ -57,6 +79,8 @@ public static partial class GuestPlanner
             throw GuestException.Invalid("CONTAINER_INVALID", "the container's name must be at most 128 printable characters");
         if (draft.IsVm)
             return CompleteVm(draft, network, now);
+        if (draft.VmLink != VmLink.Stream)
+            throw GuestException.Invalid("VM_FIELDS_INVALID", "vm_link is of VMs alone");
         string @interface = draft.Interface.Length == 0 ? DefaultInterface : draft.Interface;
         if (!InterfacePattern().IsMatch(@interface) || @interface is "." or ".." or "lo" or "all" or "default")
             throw GuestException.Invalid("INTERFACE_INVALID", $"'{@interface}' cannot be the name of an interface: 1 to 15 of letters, digits, '.', '_' and '-'");
@@ -70,7 +94,9 @@ public static partial class GuestPlanner
     {
         if (draft.Netns.Length > 0 || draft.Interface.Length > 0 || draft.NoDhcp || draft.Container.Length > 0)
             throw GuestException.Invalid("VM_FIELDS_INVALID", "a VM has neither netns, interface, no_dhcp nor container: what is in it is its own");
-        return new GuestSpec(draft.Id, network, ReadMac(draft.Mac, PortSpec.NameOf(network, draft.Id)).ToString(), "", "", MakesNetns: false, NoDhcp: true, now) { IsVm = true };
+        bool hasTap = draft.VmLink == VmLink.Tap;
+        return new GuestSpec(draft.Id, network, ReadMac(draft.Mac, PortSpec.NameOf(network, draft.Id)).ToString(), hasTap ? $"{NamespaceReference.Directory}/{draft.Id}-vm" : "",
+            hasTap ? VmTapChange.SwitchSide : "", MakesNetns: hasTap, NoDhcp: true, now) { IsVm = true, VmLink = draft.VmLink };
     }
 
     private static MacAddress ReadMac(string text, string port)

@@ -1,14 +1,11 @@
 using VNetMesh.Agent.Devices;
-using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Observability;
-using VNetMesh.Hosting;
-using VNetMesh.Links;
 
 namespace VNetMesh.Agent.Guests;
 
 /// <summary>
 /// Brings the ports of VMs in line: for each a socket, {run}/vm/ID.sock, to which the VM's monitor connects, and whose
-/// connection is handed to the switch. Not for two threads at a time, but for <see cref="Woken"/>.
+/// connection is handed to the switch. Not for two threads at a time.
 ///
 ///   what happens                      what is done
 ///   a VM connects                     its connection is taken, and a duplicate handed to the switch
@@ -18,20 +15,9 @@ namespace VNetMesh.Agent.Guests;
 ///   kill -9 of the agent              the switch goes on with the connection; the socket is made anew. Only the death of the
 ///                                     switch as well ends the connection
 /// </summary>
-public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, IFabric fabric, AgentMetrics metrics, ILogger<VmKeeper> logger) : IDisposable
+public sealed partial class VmKeeper(VmDoors doors, IFabric fabric, AgentMetrics metrics, ILogger<VmKeeper> logger)
 {
-    private readonly Dictionary<string, VmSocket> _sockets = new(StringComparer.Ordinal);
-    private EventLoop? _loop;
     private HashSet<string>? _upPorts;
-
-    /// <summary>Told, on a thread of the keeper's, that a pass is worth while.</summary>
-    public event Action? Woken;
-
-    /// <summary>Where a VM's monitor connects to.</summary>
-    public string PathOf(GuestSpec guest) => Path.Combine(paths.RunDirectory, "vm", guest.Id + ".sock");
-
-    /// <exception cref="IOException">The socket cannot be made.</exception>
-    public void Make(GuestRuntime guest) => Ensure(guest.Spec);
 
     /// <param name="network">Null where it does not exist, or is not known (yet).</param>
     public async Task ReconcileAsync(GuestRuntime guest, NetworkSpec? network, bool networksKnown, CancellationToken cancellation)
@@ -41,7 +27,7 @@ public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, 
         bool isConnected = false;
         try
         {
-            VmSocket socket = Ensure(spec);
+            VmSocket socket = doors.Ensure(spec);
             if (socket.DropEnded())
                 LogEnded(spec.Name);
             // Up without a connection of ours: the switch has it from an earlier life of this agent.
@@ -63,22 +49,13 @@ public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, 
             conditions.Add(exception.Message);
         }
         GuestStatus status = conditions.Count > 0 ? GuestStatus.Degraded : isConnected ? GuestStatus.Ready : GuestStatus.Starting;
-        guest.View = new GuestView(spec, status, [], conditions, 0) { Socket = PathOf(spec) };
-    }
-
-    /// <summary>Takes the port's socket off the host; the caller deletes the port.</summary>
-    public void Remove(GuestSpec guest)
-    {
-        if (_sockets.Remove(guest.Name, out VmSocket? socket))
-            socket.Dispose();
-        foreach ((long id, _) in journal.Of<SocketChange>(guest.Name).ToList())
-            journal.Undo(id);
+        guest.View = new GuestView(spec, status, [], conditions, 0) { Socket = doors.PathOf(spec) };
     }
 
     public void ObserveAll(IReadOnlySet<string> upPorts)
     {
         _upPorts = [.. upPorts];
-        foreach ((string name, VmSocket socket) in _sockets)
+        foreach ((string name, VmSocket socket) in doors.All)
             socket.IsHandedOver &= upPorts.Any(port => IsPortOf(port, name));
     }
 
@@ -88,7 +65,7 @@ public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, 
             _upPorts?.Add(port);
         else
             _upPorts?.Remove(port);
-        foreach ((string name, VmSocket socket) in _sockets)
+        foreach ((string name, VmSocket socket) in doors.All)
         {
             if (IsPortOf(port, name))
                 socket.IsHandedOver &= isUp;
@@ -98,16 +75,8 @@ public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, 
     public void ObserveNothing()
     {
         _upPorts = null;
-        foreach (VmSocket socket in _sockets.Values)
+        foreach ((_, VmSocket socket) in doors.All)
             socket.IsHandedOver = false;
-    }
-
-    public void Dispose()
-    {
-        foreach (VmSocket socket in _sockets.Values)
-            socket.Dispose();
-        _sockets.Clear();
-        _loop?.Dispose();
     }
 
     private async Task HandOverAsync(GuestSpec spec, VmSocket socket, CancellationToken cancellation)
@@ -131,28 +100,6 @@ public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, 
         }
     }
 
-    private VmSocket Ensure(GuestSpec spec)
-    {
-        string path = PathOf(spec);
-        if (_sockets.TryGetValue(spec.Name, out VmSocket? socket) && File.Exists(path))
-            return socket;
-        if (_sockets.Remove(spec.Name, out socket))
-            socket.Dispose();
-        foreach ((long id, _) in journal.Of<SocketChange>(spec.Name).ToList())
-            journal.Undo(id);
-        journal.Perform(new SocketChange(spec.Name, path));
-        return _sockets[spec.Name] = new VmSocket(path, Loop(), () => Woken?.Invoke());
-    }
-
-    private EventLoop Loop()
-    {
-        if (_loop is not null)
-            return _loop;
-        _loop = new EventLoop("vm-sockets", LogFault);
-        _loop.Start();
-        return _loop;
-    }
-
     /// <param name="port">"networks/vmnet8/ports/web1"</param>
     /// <param name="guest">"guests/web1"</param>
     private static bool IsPortOf(string port, string guest) => port.EndsWith("/ports/" + guest["guests/".Length..], StringComparison.Ordinal);
@@ -168,7 +115,4 @@ public sealed partial class VmKeeper(ChangeJournal journal, RuntimePaths paths, 
 
     [LoggerMessage(LogLevel.Warning, "{Guest}: could not hand the VM's connection to the switch, trying again: {Reason}")]
     private partial void LogNotHandedOver(string guest, string reason);
-
-    [LoggerMessage(LogLevel.Error, "the loop of the VMs' sockets met an unexpected error and goes on")]
-    private partial void LogFault(Exception exception);
 }

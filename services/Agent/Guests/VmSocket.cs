@@ -17,12 +17,13 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
     private EventLoop.Registration _registration;
 
     /// <param name="path">Where it is made, for its owner alone; what has the place is replaced.</param>
+    /// <param name="type">SOCK_STREAM or SOCK_SEQPACKET.</param>
     /// <param name="wake">Called on the loop's thread when somebody connects.</param>
     /// <exception cref="IOException">It cannot be made.</exception>
-    public VmSocket(string path, EventLoop loop, Action wake)
+    public VmSocket(string path, int type, EventLoop loop, Action wake)
     {
         (Path, _loop, _wake) = (path, loop, wake);
-        _listener = Listen(path);
+        _listener = Listen(path, type);
         // By edges: one that waits in the backlog is not to wake the loop for ever.
         _loop.Post(() => _registration = _loop.Register(_listener.Number, SysEpoll.EPOLLIN | SysEpoll.EPOLLET, this));
     }
@@ -63,12 +64,18 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
     /// <summary>Takes the VM that waits, if one does.</summary>
     public bool TryAccept()
     {
-        int socket = SysSocket.accept4(_listener.Number, null, null, SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK);
-        if (socket < 0)
+        if (Accept() is not { } connection)
             return false;
         Drop();
-        Connection = new FileDescriptor(socket);
+        Connection = connection;
         return true;
+    }
+
+    /// <summary>Whoever waits, if one does; the caller's.</summary>
+    public FileDescriptor? Accept()
+    {
+        int socket = SysSocket.accept4(_listener.Number, null, null, SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK);
+        return socket < 0 ? null : new FileDescriptor(socket);
     }
 
     public void Dispose()
@@ -89,10 +96,10 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
         Condition = "";
     }
 
-    private static FileDescriptor Listen(string path)
+    private static FileDescriptor Listen(string path, int type)
     {
         var socket = new FileDescriptor(Syscall.Check(
-            SysSocket.socket(SysSocket.AF_UNIX, SysSocket.SOCK_STREAM | SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK, 0), "socket(AF_UNIX)"));
+            SysSocket.socket(SysSocket.AF_UNIX, type | SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK, 0), "socket(AF_UNIX)"));
         try
         {
             // Bound beside its place and closed to others before anyone can find it there.

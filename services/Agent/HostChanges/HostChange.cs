@@ -35,6 +35,7 @@ public enum ChangeKind
 [JsonDerivedType(typeof(DirectoryChange), "directory")]
 [JsonDerivedType(typeof(ProcessChange), "process")]
 [JsonDerivedType(typeof(SocketChange), "socket")]
+[JsonDerivedType(typeof(VmTapChange), "vm_tap")]
 public abstract record HostChange(string Owner)
 {
     public abstract ChangeKind Kind { get; }

@@ -14,6 +14,9 @@ public sealed record LinkInfo(int Index, string Name, MacAddress Mac, uint Mtu, 
 
     public bool IsPromiscuous { get; init; }
 
+    /// <summary>Something is plugged in: of a TAP, somebody has it open.</summary>
+    public bool HasCarrier { get; init; }
+
     /// <summary>The bridge or bond that it belongs to; 0 where it belongs to none.</summary>
     public int Master { get; init; }
 
@@ -52,6 +55,7 @@ public sealed record LinkInfo(int Index, string Name, MacAddress Mac, uint Mtu, 
         return new LinkInfo(index, name, mac, mtu, (flags & LinuxRtnetlink.IFF_UP) != 0, kind, alias)
         {
             HardwareType = MemoryMarshal.Read<ushort>(message.Payload[2..]),
+            HasCarrier = (flags & LinuxRtnetlink.IFF_LOWER_UP) != 0,
             IsPromiscuous = (flags & LinuxRtnetlink.IFF_PROMISC) != 0,
             Master = (int)master,
         };

@@ -6,7 +6,9 @@ using VNetMesh.Agent.HostChanges;
 using VNetMesh.Agent.Uplinks;
 using VNetMesh.Hosting;
 using VNetMesh.V1;
+using GuestVmLink = VNetMesh.Agent.Guests.VmLink;
 using PortRole = VNetMesh.Agent.Devices.PortRole;
+using VmLink = VNetMesh.V1.VmLink;
 
 namespace VNetMesh.Agent.Rpc;
 
@@ -21,6 +23,12 @@ internal static class Mapping
         return new GuestDraft(request.GuestId, guest.Network, guest.Mac, guest.Netns, guest.Interface, guest.NoDhcp)
         {
             IsVm = guest.Kind == GuestKind.Vm,
+            VmLink = guest.VmLink switch
+            {
+                VmLink.Unspecified or VmLink.Stream => GuestVmLink.Stream,
+                VmLink.Tap => GuestVmLink.Tap,
+                _ => throw RpcErrors.InvalidArgument("VM_LINK_INVALID", "vm_link must be STREAM or TAP"),
+            },
             Container = guest.Container,
         };
     }
@@ -46,6 +54,7 @@ internal static class Mapping
                 _ => GuestState.Starting,
             },
             Kind = guest.Spec.IsVm ? GuestKind.Vm : GuestKind.Netns,
+            VmLink = !guest.Spec.IsVm ? VmLink.Unspecified : guest.Spec.IsTapVm ? VmLink.Tap : VmLink.Stream,
             VmSocket = guest.Socket,
             Container = guest.Spec.Container,
             NetnsCreated = guest.Spec.MakesNetns,

@@ -28,6 +28,11 @@ public static unsafe partial class Unistd
     [LibraryImport("libc", SetLastError = true)]
     public static partial uint geteuid();
 
+    /// <summary>Becomes another program, which is looked for in PATH; returns only when that did not work.</summary>
+    /// <param name="arguments">The first is the program's own name; a null ends them.</param>
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int execvp(string file, byte** arguments);
+
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int chown(string path, int owner, int group);
 }
