@@ -13,6 +13,7 @@ WebApplicationBuilder builder = ServiceHost.CreateBuilder(args, "switch", Switch
 builder.Services.AddSingleton(services => new NetworkStore(Path.Combine(services.GetRequiredService<RuntimePaths>().State("switch"), "registry.db")));
 builder.Services.AddSingleton<NetworkRegistry>();
 builder.Services.AddSingleton<DeclarationReconciler>();
+builder.Services.AddSingleton<ForwardingSamples>();
 builder.Services.AddSingleton<ForwardingPlane>();
 builder.Services.AddSingleton<PortDirectory>();
 builder.Services.AddSingleton<HandoffTokens>();

@@ -28,6 +28,13 @@ public sealed partial class TelemetryPageTests
         Assert.Equal(Sources().Sum(source => Creation().Count(source)), Sources().Sum(source => Instrument().Count(source)));
 
     [Fact]
+    public void Every_histogram_has_bounds_of_its_own()
+    {
+        // Without them the SDK's stand in, which are for milliseconds: of seconds, all would be below the first.
+        Assert.All(Sources().SelectMany(source => Histogram().Matches(source)), match => Assert.Contains("advice: ", match.Value, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void Every_span_is_listed()
     {
         string[] made = [.. Sources().SelectMany(source => Span().Matches(source)).Select(match => match.Groups[1].Value).Distinct()];
@@ -46,8 +53,11 @@ public sealed partial class TelemetryPageTests
     [GeneratedRegex(@"\.Create(Observable)?(Counter|UpDownCounter|Gauge|Histogram)\b")]
     private static partial Regex Creation();
 
-    [GeneratedRegex("""\.Create(?<kind>(Observable)?(Counter|UpDownCounter|Gauge|Histogram))(<\w+>)?\(\s*"(?<name>[a-z_.]+)".*?"(?<unit>s|By|\{[a-z_]+\})",\s*"(?<text>[^"]+)"[,)]""", RegexOptions.Singleline)]
+    [GeneratedRegex("""\.Create(?<kind>(Observable)?(Counter|UpDownCounter|Gauge|Histogram))(<\w+>)?\(\s*"(?<name>[a-z_.]+)".*?"(?<unit>s|By|1|\{[a-z_]+\})",\s*"(?<text>[^"]+)"[,)]""", RegexOptions.Singleline)]
     private static partial Regex Instrument();
+
+    [GeneratedRegex(@"\.CreateHistogram\b.+?\);", RegexOptions.Singleline)]
+    private static partial Regex Histogram();
 
     [GeneratedRegex(@"^\| `(?<name>[a-z_.]+)` \| (?<kind>counter|up-down counter|gauge|histogram) \| (?<unit>\S+) \| (?<text>[^|]+?) \|", RegexOptions.Multiline)]
     private static partial Regex InstrumentRow();

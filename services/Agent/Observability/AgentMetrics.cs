@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using VNetMesh.Links;
 
 namespace VNetMesh.Agent.Observability;
 
@@ -18,8 +19,8 @@ public sealed class AgentMetrics
         Meter meter = meters.Create(MeterName);
         _handoffs = meter.CreateCounter<long>("vnetmesh.agent.handoffs", "{handoff}", "Devices handed to the switch, by outcome.");
         _clientStarts = meter.CreateCounter<long>("vnetmesh.agent.dhcp_client.starts", "{start}", "DHCP clients started in guests.");
-        _passes = meter.CreateHistogram<double>("vnetmesh.agent.reconcile.duration", "s", "Time that it took to bring the host in line.");
-        _addressing = meter.CreateHistogram<double>("vnetmesh.agent.guest.addressing.duration", "s", "Time from a DHCP client's start to the guest's first address.");
+        _passes = meter.CreateHistogram("vnetmesh.agent.reconcile.duration", "s", "Time that it took to bring the host in line.", advice: DurationBuckets.Long);
+        _addressing = meter.CreateHistogram("vnetmesh.agent.guest.addressing.duration", "s", "Time from a DHCP client's start to the guest's first address.", advice: DurationBuckets.Long);
         meter.CreateObservableGauge("vnetmesh.agent.guests", () => (IEnumerable<Measurement<long>>)[
             new(_counts.Ready, new KeyValuePair<string, object?>("state", "ready")),
             new(_counts.NotReady, new KeyValuePair<string, object?>("state", "not_ready"))], "{guest}", "Guests, by state.");

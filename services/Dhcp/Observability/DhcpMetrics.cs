@@ -34,9 +34,8 @@ public sealed class DhcpMetrics : IDisposable
     public DhcpMetrics(IMeterFactory factory)
     {
         _meter = factory.Create(MeterName);
-        var buckets = new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5] };
-        _answerTime = _meter.CreateHistogram("vnetmesh.dhcp.answer.duration", "s", "From a client's message to its answer, by the answer's type; probe and disk included.", advice: buckets);
-        _commitTime = _meter.CreateHistogram("vnetmesh.dhcp.commit.duration", "s", "From the decision to grant a lease until it was on disk, or the disk had failed.", advice: buckets);
+        _answerTime = _meter.CreateHistogram("vnetmesh.dhcp.answer.duration", "s", "From a client's message to its answer, by the answer's type; probe and disk included.", advice: DurationBuckets.Short);
+        _commitTime = _meter.CreateHistogram("vnetmesh.dhcp.commit.duration", "s", "From the decision to grant a lease until it was on disk, or the disk had failed.", advice: DurationBuckets.Short);
         _meter.CreateObservableCounter("vnetmesh.dhcp.messages", Messages, "{message}", "DHCP messages received and sent, by network and type.");
         _meter.CreateObservableCounter("vnetmesh.dhcp.drops", Drops, "{packet}", "What dhcp did not act on, or could not answer, by network and cause.");
         _meter.CreateObservableUpDownCounter("vnetmesh.dhcp.leases", Leases, "{lease}", "Addresses in use, by network and state.");

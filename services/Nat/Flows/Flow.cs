@@ -64,10 +64,27 @@ public abstract class Flow
     public FlowState State { get; private set; }
 
     /// <summary>Payload that the host's socket took; never goes back.</summary>
-    public ulong BytesToRemote { get; protected set; }
+    public ulong BytesToRemote
+    {
+        get;
+        protected set
+        {
+            Guest.Talker?.ToRemote += value - field;
+            field = value;
+        }
+    }
 
     /// <summary>Payload that was sent to the guest; never goes back.</summary>
-    public ulong BytesToGuest { get; protected set; }
+    public ulong BytesToGuest
+    {
+        get;
+        protected set
+        {
+            Guest.Talker?.ToGuest += value - field;
+            field = value;
+        }
+    }
+
     public string EndReason { get; internal set; } = "";
     public HostEndpoint? Host { get; protected set; }
 

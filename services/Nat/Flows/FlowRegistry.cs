@@ -17,6 +17,7 @@ public sealed class FlowRegistry
     private readonly NatMetrics _metrics;
     private readonly Dictionary<long, Flow> _byNumber = [];
     private readonly int[] _counts = new int[3];
+    private readonly long[] _begun = new long[3];
     private Flow? _oldest;
     private Flow? _newest;
     private long _lastNumber;
@@ -34,7 +35,16 @@ public sealed class FlowRegistry
     /// <summary>Those that ended last.</summary>
     public FlowHistory History { get; } = new();
 
+    /// <summary>Who moved how much.</summary>
+    public TalkerTable Talkers { get; } = new();
+
+    /// <summary>Segments sent to guests again. The loop writes, anybody reads.</summary>
+    public long Retransmits { get; internal set; }
+
     public int CountOf(FlowProtocol protocol) => Volatile.Read(ref _counts[(int)protocol]);
+
+    /// <summary>Flows that began since the gateway did.</summary>
+    public long BegunOf(FlowProtocol protocol) => Volatile.Read(ref _begun[(int)protocol]);
 
     /// <summary>Whether one more flow of the guest may begin; counts the refusal.</summary>
     public bool MayBegin(Neighbour guest)
@@ -63,8 +73,10 @@ public sealed class FlowRegistry
         _newest = flow;
         _byNumber.Add(flow.Number, flow);
         _counts[(int)flow.Protocol]++;
+        _begun[(int)flow.Protocol]++;
         _limits.Flows++;
-        flow.Guest.Flows++;
+        if (flow.Guest.Flows++ == 0)
+            flow.Guest.Talker = Talkers.Begin(flow.Guest.Address);
         flow.Story.Trace = parent;
         if (_names.Find(flow.Remote) is { } known)
             (flow.Story.DnsName, flow.Story.DnsAnswered) = known;
@@ -88,7 +100,8 @@ public sealed class FlowRegistry
         flow.Previous = flow.Next = null;
         _counts[(int)flow.Protocol]--;
         _limits.Flows--;
-        flow.Guest.Flows--;
+        if (--flow.Guest.Flows == 0)
+            Talkers.End(flow.Guest.Talker!);
         // The state is changed after the flow has left the list, so that watchers see one message, not two.
         flow.SetState(FlowState.Closed);
         long now = EventLoop.Now;

@@ -40,6 +40,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
     private bool _hostFull; // the socket takes no more now
     private bool _hostEnded; // the socket gave its end
     private bool _hostBroken; // the socket gave an error
+    private int _retransmitsCounted;
     private bool _guestEnded;
     private string _reason = "";
 
@@ -239,7 +240,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
 
     public void OnClosed(TcpCloseReason reason)
     {
-        BytesToGuest = (ulong)Connection.BytesSent;
+        CountProgress();
         if (_socket is not null && reason != TcpCloseReason.Normal)
             HostSocket.ResetOnClose(_socket.Number);
         CloseSocket();
@@ -255,6 +256,13 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             TcpCloseReason.RetransmissionTimeout => "guest_timeout",
             _ => "closed",
         });
+    }
+
+    private void CountProgress()
+    {
+        BytesToGuest = (ulong)Connection.BytesSent;
+        Gateway.Flows.Retransmits += Connection.Retransmits - _retransmitsCounted;
+        _retransmitsCounted = Connection.Retransmits;
     }
 
     public bool Transmit(in TcpSegmentOut segment, ReadOnlySpan<byte> payload1, ReadOnlySpan<byte> payload2)
@@ -427,7 +435,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             End("remote_reset");
             return;
         }
-        BytesToGuest = (ulong)Connection.BytesSent;
+        CountProgress();
         // Both have ended and all was handed over: the kernel brings the rest to its end without us.
         if (State == FlowState.Closing)
             CloseSocket();

@@ -1,3 +1,4 @@
+using VNetMesh.Nat.Flows;
 using VNetMesh.Nat.Timing;
 using VNetMesh.Packets;
 
@@ -33,6 +34,9 @@ public sealed class Neighbour : ITimerOwner
 
     /// <summary>Flows alive; at most <see cref="NatLimits.MaxFlowsPerGuest"/>. While there are any, the entry stays.</summary>
     public int Flows { get; internal set; }
+
+    /// <summary>Where its traffic counts; set while there are flows.</summary>
+    internal Talker? Talker { get; set; }
 
     /// <summary>DNS queries under way.</summary>
     public int DnsQueries { get; internal set; }

@@ -27,11 +27,14 @@ public sealed class NatMetrics : IDisposable
     {
         _meter = factory.Create(MeterName);
         _flowsEnded = _meter.CreateCounter<long>("vnetmesh.nat.flows.ended", "{flow}", "Flows that ended, by protocol and reason.");
-        _flowDuration = _meter.CreateHistogram<double>("vnetmesh.nat.flow.duration", "s", "How long flows lived.");
-        _dialDuration = _meter.CreateHistogram<double>("vnetmesh.nat.dial.duration", "s", "How long the host's connects took, by result.");
-        _firstByte = _meter.CreateHistogram<double>("vnetmesh.nat.first_byte.duration", "s", "From a guest's first segment until the remote's first octet had come, of flows that ended.");
+        _flowDuration = _meter.CreateHistogram("vnetmesh.nat.flow.duration", "s", "How long flows lived.", advice: DurationBuckets.Lifetime);
+        _dialDuration = _meter.CreateHistogram("vnetmesh.nat.dial.duration", "s", "How long the host's connects took, by result.", advice: DurationBuckets.Long);
+        _firstByte = _meter.CreateHistogram("vnetmesh.nat.first_byte.duration", "s", "From a guest's first segment until the remote's first octet had come, of flows that ended.", advice: DurationBuckets.Long);
         _flowOctets = _meter.CreateCounter<long>("vnetmesh.nat.flow.io", "By", "Payload of flows that ended, by direction.");
-        _dnsDuration = _meter.CreateHistogram<double>("vnetmesh.nat.dns.duration", "s", "How long guests waited for the DNS proxy's answer, by outcome.");
+        _dnsDuration = _meter.CreateHistogram("vnetmesh.nat.dns.duration", "s", "How long guests waited for the DNS proxy's answer, by outcome.", advice: DurationBuckets.Long);
+        _meter.CreateObservableCounter("vnetmesh.nat.flows.begun", ObserveBegun, "{flow}", "Flows that began, by network and protocol.");
+        _meter.CreateObservableCounter("vnetmesh.nat.retransmits", ObserveRetransmits, "{segment}", "TCP segments sent to guests again, by network.");
+        _meter.CreateObservableCounter("vnetmesh.nat.guest.io", ObserveGuests, "By", "Payload of flows as it moves, by guest; transmit is from the guest to the outside.");
         _meter.CreateObservableUpDownCounter("vnetmesh.nat.flows", ObserveFlows, "{flow}", "Flows alive, by network and protocol.");
         _meter.CreateObservableCounter("vnetmesh.nat.drops", ObserveDrops, "{packet}", "What nat did not act on, by network and cause.");
         _meter.CreateObservableUpDownCounter("vnetmesh.nat.link.up", ObserveLinks, "{link}", "1 while the gateway's port on the switch is connected.");
@@ -81,6 +84,21 @@ public sealed class NatMetrics : IDisposable
         from gateway in _gateways.Values
         from protocol in Enum.GetValues<FlowProtocol>()
         select new Measurement<long>(gateway.Flows.CountOf(protocol), new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "network.transport", ProtocolNames[(int)protocol] } });
+
+    private IEnumerable<Measurement<long>> ObserveBegun() =>
+        from gateway in _gateways.Values
+        from protocol in Enum.GetValues<FlowProtocol>()
+        select new Measurement<long>(gateway.Flows.BegunOf(protocol), new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "network.transport", ProtocolNames[(int)protocol] } });
+
+    private IEnumerable<Measurement<long>> ObserveRetransmits() =>
+        from gateway in _gateways.Values
+        select new Measurement<long>(gateway.Flows.Retransmits, new TagList { { "vnetmesh.network", gateway.Settings.NetworkId } });
+
+    private IEnumerable<Measurement<long>> ObserveGuests() =>
+        from gateway in _gateways.Values
+        from talker in gateway.Flows.Talkers.List()
+        from way in talker.Ways
+        select new Measurement<long>(way.Octets, new TagList { { "vnetmesh.network", gateway.Settings.NetworkId }, { "vnetmesh.guest.address", talker.Name }, { "network.io.direction", way.Direction } });
 
     private IEnumerable<Measurement<long>> ObserveDrops() =>
         from gateway in _gateways.Values

@@ -76,6 +76,9 @@ public sealed unsafe class EventLoop : IDisposable
     /// <summary>Microseconds spent in turns, not asleep, since the start; from any thread.</summary>
     public long Busy => Volatile.Read(ref _busy);
 
+    /// <summary>Actions that were posted and have not run yet; from any thread.</summary>
+    public int Queued => _posted.Count;
+
     public void Start() => _thread.Start();
 
     /// <summary>Runs an action on the loop's thread, soon. From any thread. Not run when the loop has ended.</summary>

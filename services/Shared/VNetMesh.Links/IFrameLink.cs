@@ -48,6 +48,9 @@ public interface IFrameLink : IDisposable
     /// <summary>Which rule the far side broke; null while it has broken none.</summary>
     string? Fault => null;
 
+    /// <summary>How full the link's own queues are; null for one that has none, or when it is closed.</summary>
+    LinkOccupancy? Occupancy => null;
+
     /// <summary>Takes the next record. It stays valid until the next call of this method.</summary>
     ReceiveStatus TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace);
 
@@ -72,6 +75,11 @@ public interface IFrameLink : IDisposable
     /// </summary>
     bool PrepareToSleep();
 }
+
+/// <summary>What share of a link's queues is in use, 0 to 1.</summary>
+/// <param name="Incoming">What waits to be received.</param>
+/// <param name="Outgoing">What the far side has not taken yet.</param>
+public readonly record struct LinkOccupancy(double Incoming, double Outgoing);
 
 /// <summary>Offloads of a link, in the sense of virtio 1.2, 5.1.3.</summary>
 [Flags]

@@ -143,6 +143,9 @@ public sealed unsafe class Ring
         }
     }
 
+    /// <summary>Octets published that the consumer has not released yet. Consumer's side.</summary>
+    public ulong Waiting => Fault is null && (ReadProduced() || Fault is null) ? _producedSeen - _consumed : 0;
+
     /// <summary>True once after something was published while the consumer slept: ring its doorbell.</summary>
     public bool TakeConsumerDoorbell() => TakeFlag(ConsumerSleepsOffset);
 
@@ -382,6 +385,8 @@ public sealed class RingLink : IFrameLink
 
     /// <summary>Octets that the far side has taken since the ring was made, and those that it has not taken yet.</summary>
     public (ulong Taken, ulong Pending) Progress => _disposed ? default : _send.Progress;
+
+    public LinkOccupancy? Occupancy => _disposed ? null : new LinkOccupancy((double)_receive.Waiting / _memory.Capacity, (double)_send.Progress.Pending / _memory.Capacity);
 
     public ReceiveStatus TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace)
     {

@@ -37,6 +37,8 @@ public sealed class AttachLink : IFrameLink
 
     // The loop's side.
 
+    public LinkOccupancy? Occupancy => _closed ? null : new LinkOccupancy((double)_fromClient.Consumer.Waiting / (MaxBytes / 4), (double)_toClient.Producer.Progress.Pending / MaxBytes);
+
     public ReceiveStatus TryReceive(out ReadOnlySpan<byte> record, out TraceContext trace)
     {
         // Asked first: what was put there before the stream ended is still to be taken.

@@ -1,6 +1,7 @@
 using VNetMesh.Links;
 using VNetMesh.Packets;
 using VNetMesh.Switch.Capturing;
+using VNetMesh.Switch.Observability;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Forwarding;
@@ -17,10 +18,12 @@ public sealed partial class ForwardingPlane : IDisposable
     private readonly EventLoop[] _loops;
     private readonly int[] _networksOnLoop;
     private readonly Dictionary<string, Placement> _networks = [];
+    private readonly ForwardingSamples? _samples;
     private readonly ILogger<ForwardingPlane> _logger;
 
-    public ForwardingPlane(ILogger<ForwardingPlane> logger)
+    public ForwardingPlane(ILogger<ForwardingPlane> logger, ForwardingSamples? samples = null)
     {
+        _samples = samples;
         _logger = logger;
         _loops = new EventLoop[Math.Min(Environment.ProcessorCount, MaxLoops)];
         _networksOnLoop = new int[_loops.Length];
@@ -39,7 +42,7 @@ public sealed partial class ForwardingPlane : IDisposable
         lock (_lock)
         {
             int index = Array.IndexOf(_networksOnLoop, _networksOnLoop.Min());
-            var forwarder = new NetworkForwarder(name, settings, _loops[index], observer);
+            var forwarder = new NetworkForwarder(name, settings, _loops[index], observer, _samples?.For(name));
             _networks.Add(name, new Placement(forwarder, index));
             _networksOnLoop[index]++;
             _loops[index].Post(() => _loops[index].Add(forwarder));

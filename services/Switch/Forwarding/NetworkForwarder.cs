@@ -2,6 +2,7 @@ using VNetMesh.Links;
 using VNetMesh.Packets;
 using VNetMesh.Packets.Offload;
 using VNetMesh.Switch.Capturing;
+using VNetMesh.Switch.Observability;
 using VNetMesh.Switch.Registry;
 
 namespace VNetMesh.Switch.Forwarding;
@@ -61,6 +62,7 @@ public sealed class NetworkForwarder : ILoopWork
     private readonly EventLoop? _loop;
     private readonly ILinkObserver _observer;
     private readonly FlowTracer _tracer;
+    private readonly ForwardingSampler? _sampler;
     private readonly List<ForwardingPort> _dirty = [];
     private List<ForwardingPort> _deferred = [];
     private List<ForwardingPort> _serving = [];
@@ -75,8 +77,10 @@ public sealed class NetworkForwarder : ILoopWork
     private long _nextSweep = long.MaxValue;
 
     /// <param name="loop">Where links are watched; null in tests, which serve ports themselves.</param>
-    public NetworkForwarder(string name, ForwardingSettings settings, EventLoop? loop, ILinkObserver observer)
+    /// <param name="sampler">Measures some of the batches; null: none.</param>
+    internal NetworkForwarder(string name, ForwardingSettings settings, EventLoop? loop, ILinkObserver observer, ForwardingSampler? sampler = null)
     {
+        _sampler = sampler;
         Name = name;
         _settings = settings;
         _loop = loop;
@@ -213,7 +217,9 @@ public sealed class NetworkForwarder : ILoopWork
     {
         _now = now;
         _sent = 0;
-        for (int received = 0; port.Link is { } link; received++)
+        bool isMeasured = _sampler is not null && _sampler.Begin(port.Link, now);
+        int received;
+        for (received = 0; port.Link is { } link; received++)
         {
             if (received == BatchSize || _sent >= MaxSentPerTurn)
             {
@@ -233,7 +239,12 @@ public sealed class NetworkForwarder : ILoopWork
                 break;
         }
         MarkForFlush(port);
+        isMeasured &= received > 0;
+        if (isMeasured)
+            _sampler!.Fill(_dirty, port);
         Flush();
+        if (isMeasured)
+            _sampler!.End(now, EventLoop.Now);
     }
 
     public long OnTurn(long now)

@@ -21,6 +21,8 @@ internal sealed class FakeLink(LinkOffloads offloads = LinkOffloads.All) : IFram
     /// <summary>What is said when the inbox is empty.</summary>
     public ReceiveStatus WhenEmpty { get; set; } = ReceiveStatus.Empty;
 
+    public LinkOccupancy? Occupancy { get; init; }
+
     public int Flushes { get; private set; }
 
     public bool IsDisposed { get; private set; }
