@@ -13,15 +13,15 @@ COPY Directory.Build.props Directory.Packages.props global.json ./
 COPY protos protos
 COPY services services
 # Once for all images. Packages are those of the lock files, or the build fails. (Analyzers are for the development build.)
-RUN set -e; for project in Switch Dhcp Nat Agent Cli; do \
-        dotnet restore services/$project/$project.csproj --locked-mode; \
-        dotnet publish services/$project/$project.csproj -c Release --no-restore -p:RunAnalyzers=false -p:GenerateDocumentationFile=false -p:DebugType=none -o /out/$project; \
-    done; \
+RUN set -e; \
+    dotnet msbuild services/Images.proj -nologo -v:q -m -nr:false -t:Restore -p:RestoreLockedMode=true; \
+    dotnet msbuild services/Images.proj -nologo -v:q -m -nr:false -p:Configuration=Release -p:RunAnalyzers=false -p:GenerateDocumentationFile=false -p:DebugType=none; \
+    mkdir -p /out/empty; \
+    for project in Switch Dhcp Nat Agent Cli; do mv artifacts/publish/$project/release /out/$project; done; \
     # Native libraries of other systems than this image's.
     for runtimes in /out/*/runtimes; do \
         find "$runtimes" -mindepth 1 -maxdepth 1 ! -name "linux-$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')" ! -name linux -exec rm -r {} +; \
-    done; \
-    mkdir -p /out/empty
+    done
 
 FROM ${SERVICE_IMAGE} AS service
 # The user of switch, dhcp and nat, as natively; the directories that volumes take their owner from.
