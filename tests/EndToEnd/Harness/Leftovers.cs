@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using VNetMesh.EndToEnd.Tests.Compose;
 
 namespace VNetMesh.EndToEnd.Tests.Harness;
 
@@ -23,21 +24,14 @@ internal static class Leftovers
     public static async Task RemoveAsync(string prefix)
     {
         EndSupervisor("/run/" + prefix);
+        // Before its namespace is taken away: it would leave containers and mounts behind.
+        await DockerEngine.EndAsync($"/var/tmp/{prefix}-scratch/docker");
         foreach (string name in NetworkNamespace.List().Where(name => name.StartsWith(prefix + "-", StringComparison.Ordinal)))
             await NetworkNamespace.DestroyAsync(name);
         foreach (string path in Folders.SelectMany(folder => new[] { Path.Combine(folder, prefix), Path.Combine(folder, prefix + "-scratch") }).Where(Directory.Exists))
         {
-            await UnmountBelowAsync(path);
             Directory.Delete(path, recursive: true);
         }
-    }
-
-    /// <summary>A container engine that was killed leaves mounts in its folder.</summary>
-    private static async Task UnmountBelowAsync(string folder)
-    {
-        IEnumerable<string> points = File.ReadLines("/proc/self/mounts").Select(line => line.Split(' ')[1]).Where(point => point.StartsWith(folder + "/", StringComparison.Ordinal));
-        foreach (string point in points.Reverse().ToList())
-            await Command.RunAsync("umount", "-l", point);
     }
 
     private static bool IsOfDeadRun(string name)
