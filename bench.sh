@@ -13,7 +13,7 @@ die() { say "$*"; exit 1; }
 missing_packages() {
     local pair
     for pair in ip:iproute2 ping:iputils-ping nsenter:util-linux setpriv:util-linux udhcpc:udhcpc sysctl:procps \
-                pasta:passt slirp4netns:slirp4netns vde_switch:vde2 iperf3:iperf3 wrk:wrk nginx:nginx-light; do
+                pasta:passt slirp4netns:slirp4netns vde_switch:vde2 iperf3:iperf3 wrk:wrk nginx:nginx-light qemu-system-x86_64:qemu-system-x86 busybox:busybox; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
 }

@@ -29,17 +29,23 @@ public static class Iperf
     /// <param name="direction">Of the payload.</param>
     /// <param name="seconds">How long to count, after one second that is left out.</param>
     /// <param name="cancellation">Ends it.</param>
-    public static async Task<IperfResult> TcpAsync(NetworkNamespace client, NetworkNamespace server, string address, int streams, Direction direction, int seconds, CancellationToken cancellation)
+    public static Task<IperfResult> TcpAsync(NetworkNamespace client, NetworkNamespace server, string address, int streams, Direction direction, int seconds, CancellationToken cancellation) =>
+        TcpAsync(server, direction, seconds, (port, time, way) => Shell.RunAsync(TimeSpan.FromSeconds(seconds + 15),
+            client.Enter(["iperf3", "--client", address, "--port", port, "--time", time, "--omit", "1", "--parallel", streams.ToString(CultureInfo.InvariantCulture), "--json", .. way.Split(' ', StringSplitOptions.RemoveEmptyEntries)]), null, cancellation), cancellation);
+
+    /// <param name="server">Where the server runs.</param>
+    /// <param name="direction">Of the payload.</param>
+    /// <param name="seconds">How long to count.</param>
+    /// <param name="client">Runs the client, wherever it is: with that port, time and option for the direction; gives its JSON.</param>
+    /// <param name="cancellation">Ends it.</param>
+    public static async Task<IperfResult> TcpAsync(NetworkNamespace server, Direction direction, int seconds, Func<string, string, string, Task<string>> client, CancellationToken cancellation)
     {
         // A port of its own for each run: the one before may still linger.
         int port = _port = _port >= 5999 ? 5300 : _port + 1;
         string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
         await using BackgroundProgram listener = server.Start("iperf3 server", "iperf3", "--server", "--one-off", "--port", Text(port));
         await listener.UntilAsync("it listened", () => ProcessTimes.Listens(listener.ProcessId, port), cancellation);
-        string[] way = direction switch { Direction.In => ["--reverse"], Direction.Both => ["--bidir"], _ => [] };
-        string said = await Shell.RunAsync(TimeSpan.FromSeconds(seconds + 15),
-            client.Enter(["iperf3", "--client", address, "--port", Text(port), "--time", Text(seconds), "--omit", "1", "--parallel", Text(streams), "--json", .. way]), null, cancellation);
-        return Parse(said);
+        return Parse(await client(Text(port), Text(seconds), direction switch { Direction.In => "--reverse", Direction.Both => "--bidir", _ => "" }));
     }
 
     /// <summary>Reads iperf3's JSON.</summary>

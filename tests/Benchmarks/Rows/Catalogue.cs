@@ -3,7 +3,7 @@ namespace VNetMesh.Benchmarks.Rows;
 /// <summary>All rows, in the order of the table.</summary>
 public static class Catalogue
 {
-    public static IReadOnlyList<Row> Rows { get; } = [.. SwitchRows.All(), .. NatRows.All(), .. BridgedRows.All(), .. CostRows.All(), .. AttachRows.All()];
+    public static IReadOnlyList<Row> Rows { get; } = [.. SwitchRows.All(), .. NatRows.All(), .. BridgedRows.All(), .. VmRows.All(), .. CostRows.All(), .. AttachRows.All()];
 
     /// <summary>Rows that bear the name, or of which one metric does, or whose names begin with it and a dash: "nat-tcp" stands for eight.</summary>
     public static IReadOnlyList<Row> Find(string name) =>

@@ -92,6 +92,26 @@ public sealed class Lab : IAsyncDisposable
         return new SwitchPath(guest, toHost ? instance.Site.Host : instance.Site.Wan, toHost ? Site.HostAddress : Site.LanAddress, instance.Processes);
     });
 
+    /// <summary>A VM behind the system.</summary>
+    /// <param name="system">One of <see cref="SystemNames.Vms"/>.</param>
+    public Task<VmPath> VmAsync(string system) => OnceAsync("vm " + system, async () =>
+    {
+        string image = await OnceAsync("vm image", () => VirtualMachine.MakeImageAsync(Scratch + "/image", _cancellation));
+        string folder = Directory.CreateDirectory($"{Scratch}/vm-{system}").FullName, console = folder + "/console.sock";
+        VNetMeshInstance? instance = system is SystemNames.VNetMesh or SystemNames.VNetMeshSocket ? await VNetMeshAsync() : null;
+        Site site = instance?.Site ?? await SiteAsync(system == SystemNames.Passt ? "q" : "e");
+        VirtualMachine machine = Keep(system switch
+        {
+            SystemNames.VNetMesh => await VirtualMachines.ByTapAsync(instance!, _prefix + "-t", image, console, _cancellation),
+            SystemNames.VNetMeshSocket => await VirtualMachines.BySocketAsync(instance!, _prefix + "-s", image, console, _cancellation),
+            SystemNames.QemuUser => await VirtualMachines.ByUserAsync(site, image, console, _cancellation),
+            SystemNames.Passt => await VirtualMachines.ByPasstAsync(site, image, folder, Keep, _cancellation),
+            _ => throw new ArgumentOutOfRangeException(nameof(system), system, "no VM of it"),
+        });
+        await machine.RunAsync($"echo {CongestionControl} > /proc/sys/net/ipv4/tcp_congestion_control", TimeSpan.FromSeconds(5), _cancellation);
+        return new VmPath(machine, site);
+    });
+
     public async ValueTask DisposeAsync()
     {
         // What is being started now ends by the cancellation, and must have ended before it is taken away.

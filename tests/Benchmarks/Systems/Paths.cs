@@ -25,9 +25,15 @@ public static class SystemNames
     public const string Pasta = "pasta";
     public const string Slirp = "slirp4netns";
 
+    /// <summary>VNetMesh by a VM's stream socket; "vnetmesh" is the TAP of `vnet vm run`.</summary>
+    public const string VNetMeshSocket = "vnetmesh-socket";
+    public const string QemuUser = "qemu-user";
+    public const string Passt = "passt";
+
     /// <summary>In the order of the table's columns.</summary>
-    public static readonly string[] Peers = [Bridge, Vde, Veth, Pasta, Slirp];
+    public static readonly string[] Peers = [Bridge, Vde, Veth, Pasta, Slirp, VNetMeshSocket, QemuUser, Passt];
 
     public static readonly string[] Switches = [VNetMesh, Bridge, Vde];
     public static readonly string[] Nats = [VNetMesh, Veth, Pasta, Slirp];
+    public static readonly string[] Vms = [VNetMesh, VNetMeshSocket, QemuUser, Passt];
 }

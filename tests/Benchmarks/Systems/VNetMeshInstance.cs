@@ -39,7 +39,7 @@ public sealed class VNetMeshInstance : IAsyncDisposable
     public IReadOnlyList<int> Processes => [.. Services.Values];
 
     /// <summary>Where the build put the command line: beside this program, with the same configuration.</summary>
-    private static string CommandLine => Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Cli", new DirectoryInfo(AppContext.BaseDirectory).Name, "vnet"));
+    internal static string CommandLine => Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Cli", new DirectoryInfo(AppContext.BaseDirectory).Name, "vnet"));
 
     public async Task UpAsync(CancellationToken cancellation)
     {
