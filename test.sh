@@ -18,7 +18,7 @@ needed_packages() {
     local pair
     for pair in ip:iproute2 tc:iproute2 ping:iputils-ping busybox:busybox udhcpc:udhcpc dhclient:isc-dhcp-client curl:curl socat:socat dig:bind9-dnsutils \
                 nft:nftables iptables:iptables iperf3:iperf3 dnsmasq:dnsmasq-base setpriv:util-linux nsenter:util-linux gcc:gcc sysctl:procps tshark:tshark qemu-system-x86_64:qemu-system-x86 \
-                dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap; do
+                dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap prometheus:prometheus promtool:prometheus; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
     /sbin/ldconfig -p | grep -q 'libpcap\.so' || echo libpcap0.8
@@ -43,10 +43,13 @@ install_packages() {
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
     # shellcheck disable=SC2086
-    apt-get install -y -q --no-install-recommends $missing >"$log" 2>&1 && return 0
-    apt-get update -q >>"$log" 2>&1
-    # shellcheck disable=SC2086
-    apt-get install -y -q --no-install-recommends $missing >>"$log" 2>&1 || { tail -n 20 "$log"; die "cannot install: $missing"; }
+    if ! apt-get install -y -q --no-install-recommends $missing >"$log" 2>&1; then
+        apt-get update -q >>"$log" 2>&1
+        # shellcheck disable=SC2086
+        apt-get install -y -q --no-install-recommends $missing >>"$log" 2>&1 || { tail -n 20 "$log"; die "cannot install: $missing"; }
+    fi
+    # Nor at the next start of the machine.
+    [[ " $missing " != *" prometheus "* ]] || systemctl disable --quiet prometheus.service 2>/dev/null || true
 }
 
 # Runs one project's tests: its output to a file, its counts to an XML file; a hang is ended and tells what ran.

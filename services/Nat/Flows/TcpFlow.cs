@@ -244,7 +244,8 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         if (_socket is not null && reason != TcpCloseReason.Normal)
             HostSocket.ResetOnClose(_socket.Number);
         CloseSocket();
-        Story.Dial?.End("given_up", EventLoop.Now);
+        if (Story.Dial is { Ended: 0 })
+            FinishDial(_reason == "dial_timeout" ? "timeout" : "given_up", EventLoop.Now);
         Gateway.Timers.Cancel(_timer);
         _table.Forget(this);
         Gateway.Flows.Remove(this, reason switch
@@ -293,7 +294,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
             FileDescriptor? socket = HostSocket.Open(target.Family, SysSocket.SOCK_STREAM, 0, out errno);
             if (socket is null)
             {
-                FinishDial(errno, now);
+                FinishDial(DialResult(errno), now);
                 break;
             }
             errno = HostSocket.Connect(socket.Number, target);
@@ -305,14 +306,14 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
                 return;
             }
             socket.Dispose();
-            FinishDial(errno, now);
+            FinishDial(DialResult(errno), now);
         }
         TellDialFailed(errno, now);
     }
 
     private void OnDialled(int errno, long now)
     {
-        FinishDial(errno, now);
+        FinishDial(DialResult(errno), now);
         if (errno == 0)
         {
             Host = HostSocket.LocalEndpoint(_socket!.Number);
@@ -326,9 +327,8 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
         DialNext(errno, now);
     }
 
-    private void FinishDial(int errno, long now)
+    private void FinishDial(string result, long now)
     {
-        string result = errno == 0 ? "connected" : DialResult(errno);
         DialAttempt dial = Story.Dial!;
         dial.End(result, now);
         Gateway.Shared.Metrics.Dialled(Gateway.Settings.NetworkId, result, now - dial.Began);
@@ -355,6 +355,7 @@ internal sealed class TcpFlow : Flow, ITcpUser, ITcpOutput, IReadyHandler, ITime
 
     private static string DialResult(int errno) => errno switch
     {
+        0 => "connected",
         NativeErrno.ECONNREFUSED or NativeErrno.ECONNRESET => "refused",
         NativeErrno.ETIMEDOUT => "timeout",
         NativeErrno.ENETUNREACH or NativeErrno.ENETDOWN => "net_unreachable",
