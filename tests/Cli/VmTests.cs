@@ -16,6 +16,11 @@ public sealed class VmTests
         string.Join(' ', VmCommands.Arguments(Machine, 1500, "virtio-net-pci")));
 
     [Fact]
+    public void The_arguments_name_both_places_of_datagrams() => Assert.Equal(
+        "dgram,id=web1,local.type=unix,local.path=/run/a,,b/vm/web1.sock.peer,remote.type=unix,remote.path=/run/a,,b/vm/web1.sock",
+        VmCommands.Arguments(new Guest(Machine) { VmLink = VmLink.Datagram }, 1500, "virtio-net-pci")[1]);
+
+    [Fact]
     public void The_arguments_name_the_TAPs_descriptor() => Assert.Equal(
         ["-netdev", "tap,id=web1,fd=7,vhost=off", "-device", "virtio-net-pci,netdev=web1,mac=02:56:4e:00:00:01"],
         VmCommands.Arguments(Machine, 1500, "virtio-net-pci", 7));

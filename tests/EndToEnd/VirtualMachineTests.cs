@@ -81,6 +81,31 @@ public sealed class VirtualMachineTests : OwnInstanceTest
         Assert.False(File.Exists(Path.Combine(Instance.RunDirectory, "vm", name + ".tap")));
     }
 
+    [Fact]
+    public async Task A_VM_by_datagrams_outlives_the_agent_and_then_the_switch()
+    {
+        VirtualMachineImage image = await VirtualMachineImage.MakeAsync(Instance.ScratchDirectory);
+        string arguments = (await Instance.VnetAsync("vm", "args", "web1", "--network", "vmnet8", "--link", "dgram")).EnsureSuccess().Output.Trim();
+        await using TestGuest peer = await Instance.AddGuestAsync("vmpeer", "vmnet8");
+        await using (VirtualMachine machine = image.Boot(Instance.Host, arguments))
+        {
+            string address = await machine.UntilDoneAsync(BootLimit);
+            Assert.Contains("VM: hash " + Hash(), machine.Console, StringComparison.Ordinal);
+            await AssertPingsAsync(peer, address);
+            await AssertListedAsync("GUEST_STATE_READY", address);
+            foreach (string service in new[] { "agent", "switch" })
+            {
+                await Instance.KillAsync(service);
+                await Task.Delay(1000, Cancellation);
+                await Wait.UntilAsync(TimeSpan.FromSeconds(15), $"the VM answers after the {service}'s death", async () =>
+                    (await peer.RunAsync("ping", "-c", "1", "-W", "1", address)).ExitCode == 0);
+            }
+        }
+        await Wait.UntilAsync(TimeSpan.FromSeconds(5), "the port is free", async () => await StateAsync() == "GUEST_STATE_STARTING");
+        (await Instance.VnetAsync("vm", "rm", "web1")).EnsureSuccess();
+        Assert.False(Directory.Exists(Path.Combine(Instance.RunDirectory, "vm")));
+    }
+
     private static string Hash()
     {
         byte[] data = new byte[VirtualMachineImage.FileLength];

@@ -77,7 +77,7 @@ public interface IFabric
     /// <exception cref="FabricException">It did not work.</exception>
     Task ConnectAsync(PortSpec port, TapQueue queue, CancellationToken cancellation);
 
-    /// <summary>Registers a port and hands the connected stream socket of a VM over; what the switch had before is let go.</summary>
+    /// <summary>Registers a port and hands the socket of a VM over; what the switch had before is let go.</summary>
     /// <exception cref="FabricException">It did not work.</exception>
     Task ConnectAsync(PortSpec port, FileDescriptor connection, CancellationToken cancellation);
 

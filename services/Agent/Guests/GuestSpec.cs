@@ -21,7 +21,7 @@ public sealed record GuestSpec(string Id, string NetworkId, string Mac, string N
     public VmLink VmLink { get; init; }
 
     /// <summary>A VM that comes by a socket: it has no namespace and no interface.</summary>
-    public bool IsSocketVm => IsVm && VmLink == VmLink.Stream;
+    public bool IsSocketVm => IsVm && VmLink != VmLink.Tap;
 
     /// <summary>A VM that has a TAP, in a namespace of ours that holds nothing else.</summary>
     public bool IsTapVm => IsVm && VmLink == VmLink.Tap;
@@ -43,6 +43,9 @@ public enum VmLink
 {
     /// <summary>By a stream socket that its monitor connects to.</summary>
     Stream,
+
+    /// <summary>By a datagram socket that its monitor sends to.</summary>
+    Datagram,
 
     /// <summary>By a TAP, which the kernel joins to the switch's own.</summary>
     Tap,

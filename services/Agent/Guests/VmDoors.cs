@@ -16,7 +16,12 @@ public sealed partial class VmDoors(ChangeJournal journal, RuntimePaths paths, I
 
     internal IEnumerable<(string Guest, VmSocket Socket)> All => _sockets.Select(pair => (pair.Key, pair.Value));
 
-    public string PathOf(GuestSpec guest) => Path.Combine(paths.RunDirectory, "vm", guest.Id + (guest.IsTapVm ? ".tap" : ".sock"));
+    public string PathOf(GuestSpec guest) => Path.Combine(paths.RunDirectory, "vm", guest.Id + guest.VmLink switch
+    {
+        VmLink.Tap => ".tap",
+        VmLink.Datagram => ".dgram",
+        _ => ".sock",
+    });
 
     /// <summary>The socket of a VM, made where it is not there.</summary>
     /// <exception cref="IOException">It cannot be made.</exception>
@@ -25,19 +30,20 @@ public sealed partial class VmDoors(ChangeJournal journal, RuntimePaths paths, I
         string path = PathOf(guest);
         if (_sockets.TryGetValue(guest.Name, out VmSocket? socket) && File.Exists(path))
             return socket;
-        Remove(guest);
+        // The monitor's own stays: it may be running.
+        Remove(guest, change => !change.IsMonitors);
         journal.Perform(new SocketChange(guest.Name, path));
+        if (guest.VmLink == VmLink.Datagram)
+        {
+            if (!journal.Of<SocketChange>(guest.Name).Any(entry => entry.Change.IsMonitors))
+                journal.Perform(new SocketChange(guest.Name, VmDatagramSocket.PeerOf(path)) { IsMonitors = true });
+            return _sockets[guest.Name] = new VmDatagramSocket(path);
+        }
         return _sockets[guest.Name] = new VmSocket(path, guest.IsTapVm ? SysSocket.SOCK_SEQPACKET : SysSocket.SOCK_STREAM, Loop(), () => Woken?.Invoke());
     }
 
     /// <summary>Takes a VM's socket off the host.</summary>
-    public void Remove(GuestSpec guest)
-    {
-        if (_sockets.Remove(guest.Name, out VmSocket? socket))
-            socket.Dispose();
-        foreach ((long id, _) in journal.Of<SocketChange>(guest.Name).ToList())
-            journal.Undo(id);
-    }
+    public void Remove(GuestSpec guest) => Remove(guest, _ => true);
 
     public void Dispose()
     {
@@ -45,6 +51,17 @@ public sealed partial class VmDoors(ChangeJournal journal, RuntimePaths paths, I
             socket.Dispose();
         _sockets.Clear();
         _loop?.Dispose();
+    }
+
+    private void Remove(GuestSpec guest, Func<SocketChange, bool> which)
+    {
+        if (_sockets.Remove(guest.Name, out VmSocket? socket))
+            socket.Dispose();
+        foreach ((long id, SocketChange change) in journal.Of<SocketChange>(guest.Name).ToList())
+        {
+            if (which(change))
+                journal.Undo(id);
+        }
     }
 
     private EventLoop Loop()

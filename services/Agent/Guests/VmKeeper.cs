@@ -5,7 +5,7 @@ namespace VNetMesh.Agent.Guests;
 
 /// <summary>
 /// Brings the ports of VMs in line: for each a socket, {run}/vm/ID.sock, to which the VM's monitor connects, and whose
-/// connection is handed to the switch. Not for two threads at a time.
+/// connection is handed to the switch; or {run}/vm/ID.dgram, to which it sends its frames. Not for two threads at a time.
 ///
 ///   what happens                      what is done
 ///   a VM connects                     its connection is taken, and a duplicate handed to the switch
@@ -14,6 +14,8 @@ namespace VNetMesh.Agent.Guests;
 ///                                     every moment, so that the VM notices nothing
 ///   kill -9 of the agent              the switch goes on with the connection; the socket is made anew. Only the death of the
 ///                                     switch as well ends the connection
+///
+/// A datagram socket is handed over as soon as it is made, and knows neither connections nor their ends.
 /// </summary>
 public sealed partial class VmKeeper(VmDoors doors, IFabric fabric, AgentMetrics metrics, ILogger<VmKeeper> logger)
 {
@@ -36,12 +38,12 @@ public sealed partial class VmKeeper(VmDoors doors, IFabric fabric, AgentMetrics
                 conditions.Add(networksKnown ? $"the network networks/{spec.NetworkId} does not exist" : "the switch has not told its networks yet");
             else
             {
-                if (socket.Connection is null && !isTaken && socket.TryAccept())
+                if (socket.Connection is null && (!isTaken || socket.IsAlwaysThere) && socket.TryAccept())
                     LogConnected(spec.Name);
                 await HandOverAsync(spec, socket, cancellation);
                 if (socket.Connection is not null && !socket.IsHandedOver)
                     conditions.Add(socket.Condition.Length > 0 ? socket.Condition : "the switch is away");
-                isConnected = socket.Connection is not null ? socket.IsHandedOver : _upPorts is not null && isTaken;
+                isConnected = socket.Connection is not null ? socket.IsHandedOver && socket.HasMonitor : _upPorts is not null && isTaken;
             }
         }
         catch (IOException exception)

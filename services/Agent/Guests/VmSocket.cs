@@ -7,31 +7,41 @@ namespace VNetMesh.Agent.Guests;
 /// The socket that one VM's monitor connects to, and its connection. One VM at a time has the port: the next one that connects
 /// waits in the kernel's backlog until the connection before it has ended. The agent never reads from a connection.
 /// </summary>
-internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
+internal unsafe class VmSocket : IReadyHandler, IDisposable
 {
     private const int Backlog = 4;
 
-    private readonly EventLoop _loop;
-    private readonly Action _wake;
-    private readonly FileDescriptor _listener;
+    private readonly EventLoop? _loop;
+    private readonly Action? _wake;
     private EventLoop.Registration _registration;
 
     /// <param name="path">Where it is made, for its owner alone; what has the place is replaced.</param>
-    /// <param name="type">SOCK_STREAM or SOCK_SEQPACKET.</param>
+    /// <param name="type">SOCK_STREAM or SOCK_SEQPACKET; for SOCK_DGRAM there is another constructor.</param>
     /// <param name="wake">Called on the loop's thread when somebody connects.</param>
     /// <exception cref="IOException">It cannot be made.</exception>
     public VmSocket(string path, int type, EventLoop loop, Action wake)
     {
         (Path, _loop, _wake) = (path, loop, wake);
-        _listener = Listen(path, type);
+        Listener = Listen(path, type);
         // By edges: one that waits in the backlog is not to wake the loop for ever.
-        _loop.Post(() => _registration = _loop.Register(_listener.Number, SysEpoll.EPOLLIN | SysEpoll.EPOLLET, this));
+        _loop.Post(() => _registration = _loop.Register(Listener.Number, SysEpoll.EPOLLIN | SysEpoll.EPOLLET, this));
     }
+
+    /// <summary>One that nobody has to be woken for.</summary>
+    protected VmSocket(string path, int type) => (Path, Listener) = (path, Listen(path, type));
 
     public string Path { get; }
 
+    /// <summary>Whether the connection is there without a monitor.</summary>
+    public virtual bool IsAlwaysThere => false;
+
+    /// <summary>Whether a monitor is at the other end.</summary>
+    public virtual bool HasMonitor => Connection is not null;
+
+    protected FileDescriptor Listener { get; }
+
     /// <summary>The VM's connection; null while there is none, or only the switch has it.</summary>
-    public FileDescriptor? Connection { get; private set; }
+    public FileDescriptor? Connection { get; protected set; }
 
     /// <summary>Whether the switch has the connection.</summary>
     public bool IsHandedOver { get; set; }
@@ -39,11 +49,11 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
     /// <summary>Why the switch does not have it; empty where there is no reason.</summary>
     public string Condition { get; set; } = "";
 
-    public void OnReady(uint events, long now) => _wake();
+    public void OnReady(uint events, long now) => _wake?.Invoke();
 
     /// <summary>Lets go of a connection that has ended.</summary>
     /// <returns>Whether one had.</returns>
-    public bool DropEnded()
+    public virtual bool DropEnded()
     {
         if (Connection is null)
             return false;
@@ -62,7 +72,7 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
     }
 
     /// <summary>Takes the VM that waits, if one does.</summary>
-    public bool TryAccept()
+    public virtual bool TryAccept()
     {
         if (Accept() is not { } connection)
             return false;
@@ -74,17 +84,22 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
     /// <summary>Whoever waits, if one does; the caller's.</summary>
     public FileDescriptor? Accept()
     {
-        int socket = SysSocket.accept4(_listener.Number, null, null, SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK);
+        int socket = SysSocket.accept4(Listener.Number, null, null, SysSocket.SOCK_CLOEXEC | SysSocket.SOCK_NONBLOCK);
         return socket < 0 ? null : new FileDescriptor(socket);
     }
 
     public void Dispose()
     {
         Drop();
+        if (_loop is null)
+        {
+            Listener.Dispose();
+            return;
+        }
         _loop.Post(() =>
         {
             _loop.Unregister(_registration);
-            _listener.Dispose();
+            Listener.Dispose();
         });
     }
 
@@ -108,7 +123,8 @@ internal sealed unsafe class VmSocket : IReadyHandler, IDisposable
             uint length = SysSocket.WriteUnixAddress(staging, out SysSocket.sockaddr_un address);
             Syscall.Check(SysSocket.bind(socket.Number, &address, length), $"bind({staging})");
             File.SetUnixFileMode(staging, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-            Syscall.Check(SysSocket.listen(socket.Number, Backlog), "listen");
+            if (type != SysSocket.SOCK_DGRAM)
+                Syscall.Check(SysSocket.listen(socket.Number, Backlog), "listen");
             File.Move(staging, path, overwrite: true);
             return socket;
         }

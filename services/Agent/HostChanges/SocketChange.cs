@@ -1,6 +1,6 @@
 namespace VNetMesh.Agent.HostChanges;
 
-/// <summary>A socket that the agent listens on for a VM, in a directory that goes when it is empty.</summary>
+/// <summary>A socket of a VM, in a directory that goes when it is empty.</summary>
 public sealed record SocketChange(string Owner, string Path) : HostChange(Owner)
 {
     private const UnixFileMode DirectoryMode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
@@ -9,13 +9,17 @@ public sealed record SocketChange(string Owner, string Path) : HostChange(Owner)
 
     public override string Target => Path;
 
-    public override string Describe() => $"made the socket {Path}";
+    /// <summary>The VM's monitor makes it.</summary>
+    public bool IsMonitors { get; init; }
+
+    public override string Describe() => IsMonitors ? $"keeps the place of the socket {Path}, which the VM's monitor makes" : $"made the socket {Path}";
 
     /// <summary>Makes its place; who listens binds it.</summary>
     public override HostChange Do(HostAccess host)
     {
         Directory.CreateDirectory(Parent, DirectoryMode);
-        File.Delete(Path);
+        if (!IsMonitors)
+            File.Delete(Path);
         return this;
     }
 

@@ -27,7 +27,8 @@ internal static class Mapping
             {
                 VmLink.Unspecified or VmLink.Stream => GuestVmLink.Stream,
                 VmLink.Tap => GuestVmLink.Tap,
-                _ => throw RpcErrors.InvalidArgument("VM_LINK_INVALID", "vm_link must be STREAM or TAP"),
+                VmLink.Datagram => GuestVmLink.Datagram,
+                _ => throw RpcErrors.InvalidArgument("VM_LINK_INVALID", "vm_link must be STREAM, TAP or DATAGRAM"),
             },
             Container = guest.Container,
         };
@@ -54,7 +55,12 @@ internal static class Mapping
                 _ => GuestState.Starting,
             },
             Kind = guest.Spec.IsVm ? GuestKind.Vm : GuestKind.Netns,
-            VmLink = !guest.Spec.IsVm ? VmLink.Unspecified : guest.Spec.IsTapVm ? VmLink.Tap : VmLink.Stream,
+            VmLink = !guest.Spec.IsVm ? VmLink.Unspecified : guest.Spec.VmLink switch
+            {
+                GuestVmLink.Tap => VmLink.Tap,
+                GuestVmLink.Datagram => VmLink.Datagram,
+                _ => VmLink.Stream,
+            },
             VmSocket = guest.Socket,
             Container = guest.Spec.Container,
             NetnsCreated = guest.Spec.MakesNetns,

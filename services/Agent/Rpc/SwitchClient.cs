@@ -33,7 +33,7 @@ public sealed class SwitchClient(GrpcChannel channel, RuntimePaths paths) : IFab
         token => HandoffClient.HandOverTap(paths.HandoffSocket, token, queue.Descriptor, queue.Offloads), cancellation);
 
     public Task ConnectAsync(PortSpec port, FileDescriptor connection, CancellationToken cancellation) => ConnectAsync(
-        port, PortTransport.StreamSocket, new Offloads(), token => HandoffClient.HandOverStreamSocket(paths.HandoffSocket, token, connection), cancellation);
+        port, PortTransport.VmSocket, new Offloads(), token => HandoffClient.HandOverVmSocket(paths.HandoffSocket, token, connection), cancellation);
 
     private async Task ConnectAsync(PortSpec port, PortTransport transport, Offloads offloads, Action<byte[]> handOver, CancellationToken cancellation)
     {

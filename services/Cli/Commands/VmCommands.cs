@@ -22,14 +22,17 @@ internal static class VmCommands
     };
 
     /// <summary>What QEMU is to be told: a netdev, and a device with the VM's address.</summary>
-    /// <param name="tap">The descriptor that QEMU has of the VM's TAP; null: it is to connect to the VM's stream socket.</param>
+    /// <param name="tap">The descriptor that QEMU has of the VM's TAP; null: it is to use the VM's socket.</param>
     public static string[] Arguments(Guest guest, uint mtu, string model, int? tap = null)
     {
         string id = Names.Short(guest.Name);
+        // Of QEMU's options a comma ends the value, unless it is doubled.
+        string path = guest.VmSocket.Replace(",", ",,", StringComparison.Ordinal);
         string netdev = tap is { } descriptor
             ? string.Create(CultureInfo.InvariantCulture, $"tap,id={id},fd={descriptor},vhost=off")
-            // Of QEMU's options a comma ends the value, unless it is doubled.
-            : $"stream,id={id},server=off,addr.type=unix,addr.path={guest.VmSocket.Replace(",", ",,", StringComparison.Ordinal)}";
+            : guest.VmLink == VmLink.Datagram
+            ? $"dgram,id={id},local.type=unix,local.path={path}.peer,remote.type=unix,remote.path={path}"
+            : $"stream,id={id},server=off,addr.type=unix,addr.path={path}";
         string size = mtu == UsualMtu || !model.StartsWith("virtio-", StringComparison.Ordinal) ? "" : string.Create(CultureInfo.InvariantCulture, $",host_mtu={mtu}");
         return ["-netdev", netdev, "-device", $"{model},netdev={id},mac={guest.Mac}{size}"];
     }
@@ -49,14 +52,16 @@ internal static class VmCommands
         var command = new Command("args", "Make a VM's port, if it is not there, and print the arguments that plug QEMU (7.2 or later) into it");
         var name = new Argument<string>("name") { Description = "1 to 32 of a-z, 0-9 and '-', beginning with a letter" };
         Option<string> network = NetworkOption(), mac = MacOption(), model = ModelOption();
+        var link = new Option<string>("--link") { Description = "stream (-netdev stream), or dgram (-netdev dgram)", DefaultValueFactory = _ => "stream" };
+        link.AcceptOnlyFromAmong("stream", "dgram");
         command.Add(name);
-        foreach (Option option in (Option[])[network, mac, model])
+        foreach (Option option in (Option[])[network, mac, model, link])
             command.Add(option);
         command.SetAction(async (parsed, cancellation) =>
         {
             string id = parsed.GetRequiredValue(name), wanted = Names.Network(parsed.GetRequiredValue(network));
-            Guest guest = await EnsureAsync(services, id, wanted, parsed.GetRequiredValue(mac), VmLink.Stream, cancellation);
-            if (guest.VmLink != VmLink.Stream)
+            Guest guest = await EnsureAsync(services, id, wanted, parsed.GetRequiredValue(mac), parsed.GetRequiredValue(link) == "dgram" ? VmLink.Datagram : VmLink.Stream, cancellation);
+            if (guest.VmLink == VmLink.Tap)
                 throw new CliException(ExitCode.AlreadyExists, $"the VM '{id}' was made for 'vnet vm run': go on with that, or remove it with 'vnet vm rm {id}'");
             output.Writer.WriteLine(string.Join(' ', Arguments(guest, await MtuAsync(services, wanted, cancellation), parsed.GetRequiredValue(model))));
             return ExitCode.Ok;

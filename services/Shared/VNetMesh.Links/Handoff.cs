@@ -13,8 +13,8 @@ public enum HandoffKind : ushort
     /// <summary>A pair of rings, made by the switch; the socket stays open as the sign of life of both.</summary>
     Ring = 2,
 
-    /// <summary>A connected Unix stream socket that a VM sends its frames through; see <see cref="StreamSocketLink"/>.</summary>
-    StreamSocket = 3,
+    /// <summary>A Unix socket that a VM sends its frames through; see <see cref="StreamSocketLink"/> and <see cref="DatagramSocketLink"/>.</summary>
+    VmSocket = 3,
 }
 
 /// <summary>
@@ -37,7 +37,7 @@ public readonly record struct HandoffRequest(HandoffKind Kind, UInt128 Token, in
             return false;
         request = new HandoffRequest((HandoffKind)BinaryPrimitives.ReadUInt16BigEndian(bytes[6..]), BinaryPrimitives.ReadUInt128BigEndian(bytes[8..]),
             BinaryPrimitives.ReadInt32BigEndian(bytes[24..]), (LinkOffloads)BinaryPrimitives.ReadUInt32BigEndian(bytes[28..]) & LinkOffloads.All);
-        return request.Kind is HandoffKind.Tap or HandoffKind.Ring or HandoffKind.StreamSocket;
+        return request.Kind is HandoffKind.Tap or HandoffKind.Ring or HandoffKind.VmSocket;
     }
 
     public void Write(Span<byte> bytes)
@@ -122,13 +122,13 @@ public static unsafe class HandoffClient
         Ask(socket, new HandoffRequest(HandoffKind.Tap, BinaryPrimitives.ReadUInt128BigEndian(token), 0, offloads), [tap.Number], []);
     }
 
-    /// <summary>Gives the switch a duplicate of a connected stream socket for the port of that token. Blocks for at most 5 s.</summary>
+    /// <summary>Gives the switch a duplicate of a VM's socket for the port of that token. Blocks for at most 5 s.</summary>
     /// <exception cref="HandoffException">The switch refused.</exception>
     /// <exception cref="SyscallException">The socket cannot be reached.</exception>
-    public static void HandOverStreamSocket(string socketPath, ReadOnlySpan<byte> token, FileDescriptor connection)
+    public static void HandOverVmSocket(string socketPath, ReadOnlySpan<byte> token, FileDescriptor connection)
     {
         using FileDescriptor socket = Connect(socketPath);
-        Ask(socket, new HandoffRequest(HandoffKind.StreamSocket, BinaryPrimitives.ReadUInt128BigEndian(token), 0, LinkOffloads.None), [connection.Number], []);
+        Ask(socket, new HandoffRequest(HandoffKind.VmSocket, BinaryPrimitives.ReadUInt128BigEndian(token), 0, LinkOffloads.None), [connection.Number], []);
     }
 
     /// <summary>

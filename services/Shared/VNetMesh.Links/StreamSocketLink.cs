@@ -69,7 +69,7 @@ public sealed unsafe class StreamSocketLink : IFrameLink
     public static string? Inspect(FileDescriptor descriptor)
     {
         const int SO_TYPE = 3, SO_DOMAIN = 39;
-        if (Option(descriptor, SO_DOMAIN) != SysSocket.AF_UNIX || Option(descriptor, SO_TYPE) != SysSocket.SOCK_STREAM)
+        if (SysSocket.GetOption(descriptor.Number, SysSocket.SOL_SOCKET, SO_DOMAIN) != SysSocket.AF_UNIX || SysSocket.GetOption(descriptor.Number, SysSocket.SOL_SOCKET, SO_TYPE) != SysSocket.SOCK_STREAM)
             return "the descriptor is not a Unix stream socket";
         byte none;
         nint peeked = SysSocket.recv(descriptor.Number, &none, 1, SysSocket.MSG_PEEK | SysSocket.MSG_DONTWAIT);
@@ -288,12 +288,5 @@ public sealed unsafe class StreamSocketLink : IFrameLink
     {
         var wanted = new SysEpoll.epoll_event { events = SysEpoll.EPOLLIN | SysEpoll.EPOLLRDHUP | SysEpoll.EPOLLET | (_isWaitingForRoom ? SysEpoll.EPOLLOUT : 0) };
         Syscall.Check(SysEpoll.epoll_ctl(_epoll.Number, operation, _socket.Number, &wanted), "epoll_ctl");
-    }
-
-    private static int Option(FileDescriptor descriptor, int option)
-    {
-        int value = -1;
-        uint length = sizeof(int);
-        return SysSocket.getsockopt(descriptor.Number, SysSocket.SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
     }
 }

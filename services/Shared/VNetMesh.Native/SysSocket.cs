@@ -161,6 +161,14 @@ public static unsafe partial class SysSocket
     [LibraryImport("libc", SetLastError = true)]
     public static partial int recvmmsg(int fd, mmsghdr* messages, uint count, int flags, void* timeout);
 
+    /// <returns>-1 where the socket has no such option.</returns>
+    public static int GetOption(int fd, int level, int option)
+    {
+        int value = -1;
+        uint length = sizeof(int);
+        return getsockopt(fd, level, option, &value, &length) < 0 ? -1 : value;
+    }
+
     public static int SetOption(int fd, int level, int option, int value) => setsockopt(fd, level, option, &value, sizeof(int));
 
     /// <summary>Fills an address of a path.</summary>

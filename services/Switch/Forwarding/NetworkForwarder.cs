@@ -419,6 +419,7 @@ public sealed class NetworkForwarder : ILoopWork
         Drop(egress, status switch
         {
             SendStatus.Full => link is TapLink ? DropCause.DeviceFull : DropCause.QueueFull,
+            SendStatus.Refused when link is DatagramSocketLink => DropCause.LinkDown,
             SendStatus.Refused => link is TapLink { SendError: not Native.NativeErrno.EIO } ? DropCause.DeviceRefused : DropCause.DeviceDown,
             _ => DropCause.LinkClosed,
         });

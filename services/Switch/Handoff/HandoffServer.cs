@@ -166,7 +166,7 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
         PortTransport asked = request.Kind switch
         {
             HandoffKind.Tap => PortTransport.Tap,
-            HandoffKind.StreamSocket => PortTransport.StreamSocket,
+            HandoffKind.VmSocket => PortTransport.VmSocket,
             _ => PortTransport.Ring,
         };
         if (port is null)
@@ -203,14 +203,16 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
 
     private void TakeSocket(HandoffConnection connection, PortEntry port, FileDescriptor descriptor)
     {
-        if (StreamSocketLink.Inspect(descriptor) is { } fault)
+        bool isDatagram = DatagramSocketLink.Inspect(descriptor);
+        if (!isDatagram && StreamSocketLink.Inspect(descriptor) is { } fault)
         {
             descriptor.Dispose();
             Reject(connection, HandoffStatus.Mismatch, fault);
             return;
         }
         LogSocket(port.Info.Name);
-        _ = FinishAsync(connection, port, new StreamSocketLink(descriptor), new HandoffResponse(HandoffStatus.Ok, 0, LinkOffloads.None, ""), null);
+        IFrameLink link = isDatagram ? new DatagramSocketLink(descriptor) : new StreamSocketLink(descriptor);
+        _ = FinishAsync(connection, port, link, new HandoffResponse(HandoffStatus.Ok, 0, LinkOffloads.None, ""), null);
     }
 
     private void MakeRing(HandoffConnection connection, PortEntry port, HandoffRequest request)
@@ -363,7 +365,7 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
     [LoggerMessage(LogLevel.Information, "The queue of device {Device} was handed over for {Port}")]
     private partial void LogTap(string device, string port);
 
-    [LoggerMessage(LogLevel.Information, "A VM's stream socket was handed over for {Port}")]
+    [LoggerMessage(LogLevel.Information, "A VM's socket was handed over for {Port}")]
     private partial void LogSocket(string port);
 
     [LoggerMessage(LogLevel.Information, "A hand-off failed: {Reason}")]

@@ -94,8 +94,8 @@ public sealed partial class PortDirectory : ILinkObserver, IAsyncDisposable
     /// <exception cref="RegistryException">NETWORK_NOT_FOUND, PORT_ID_INVALID, TRANSPORT_INVALID, TOO_MANY_PORTS, PORT_OWNED_BY_OTHER.</exception>
     public PortEntry Register(PortInfo wanted)
     {
-        if (wanted.Transport is not (PortTransport.Tap or PortTransport.Ring or PortTransport.StreamSocket))
-            throw Refuse.Invalid("TRANSPORT_INVALID", "the transport must be TAP, RING or STREAM_SOCKET; a stream is made by Attach", ("field", "transport"));
+        if (wanted.Transport is not (PortTransport.Tap or PortTransport.Ring or PortTransport.VmSocket))
+            throw Refuse.Invalid("TRANSPORT_INVALID", "the transport must be TAP, RING or VM_SOCKET; a stream is made by Attach", ("field", "transport"));
         return MakeOrTakeOver(wanted, existing => existing.Owner == wanted.Owner ? null : Refuse.PortOwnedByOther(existing.Name, existing.Owner));
     }
 

@@ -21,8 +21,8 @@ public enum PortTransport
     Ring = 2,
     Stream = 3,
 
-    /// <summary>A connected Unix stream socket of a VM, handed over.</summary>
-    StreamSocket = 4,
+    /// <summary>A Unix socket of a VM, stream or datagram, handed over.</summary>
+    VmSocket = 4,
 }
 
 public enum PortState

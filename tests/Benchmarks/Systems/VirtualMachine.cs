@@ -44,9 +44,9 @@ public sealed partial class VirtualMachine : IAsyncDisposable
              "-kernel", image + "/vmlinuz", "-initrd", image + "/initramfs", "-append", "console=ttyS0 quiet panic=-1", .. network]);
         try
         {
-            await qemu.UntilAsync("it made its console", () => File.Exists(console), cancellation);
             var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(console), cancellation);
+            // It is there before anybody listens at it.
+            await qemu.UntilAsync("its console answered", () => TryConnect(socket, console), cancellation);
             var machine = new VirtualMachine(qemu, socket);
             string said = await machine.UntilAsync(Done(), Boot, cancellation);
             return said.Contains("no lease", StringComparison.Ordinal) ? throw new BenchmarkException("the VM got no address") : machine;
@@ -98,6 +98,19 @@ public sealed partial class VirtualMachine : IAsyncDisposable
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
             throw new BenchmarkException($"the VM said nothing of it within {limit.TotalSeconds:0} s: {_said.ToString().ReplaceLineEndings(" / ")}");
+        }
+    }
+
+    private static bool TryConnect(Socket socket, string path)
+    {
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(path));
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
         }
     }
 

@@ -169,13 +169,13 @@ public sealed class HandoffServerTests : IAsyncLifetime
         using (life)
         using (ring)
         {
-            PortEntry vm = Register("vm", PortTransport.StreamSocket);
+            PortEntry vm = Register("vm", PortTransport.VmSocket);
             (Socket far, Socket near) = ConnectedPair();
             using (far)
             using (near)
             using (var kept = new FileDescriptor(Syscall.Check(Fcntl.fcntl((int)near.SafeHandle.DangerousGetHandle(), Fcntl.F_DUPFD_CLOEXEC, 0), "fcntl")))
             {
-                HandoffClient.HandOverStreamSocket(SocketPath, _tokens.Issue(vm), kept);
+                HandoffClient.HandOverVmSocket(SocketPath, _tokens.Issue(vm), kept);
                 Assert.Equal(PortState.Up, vm.Info.State);
                 byte[] frame = Frames.Record(Frames.B, Frames.A, 1400)[12..];
                 far.Send([0, 0, (byte)(frame.Length >> 8), (byte)frame.Length, .. frame]);
@@ -201,11 +201,11 @@ public sealed class HandoffServerTests : IAsyncLifetime
     [Fact]
     public void WhatIsNoConnectedSocketIsRefused()
     {
-        PortEntry port = Register("vm", PortTransport.StreamSocket);
+        PortEntry port = Register("vm", PortTransport.VmSocket);
         using var file = new FileDescriptor(Syscall.Check(Fcntl.open("/dev/null", Fcntl.O_RDWR), "open"));
-        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.HandOverStreamSocket(SocketPath, _tokens.Issue(port), file)));
+        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.HandOverVmSocket(SocketPath, _tokens.Issue(port), file)));
         using var alone = new FileDescriptor(Syscall.Check(SysSocket.socket(SysSocket.AF_UNIX, SysSocket.SOCK_STREAM | SysSocket.SOCK_CLOEXEC, 0), "socket"));
-        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.HandOverStreamSocket(SocketPath, _tokens.Issue(port), alone)));
+        Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.HandOverVmSocket(SocketPath, _tokens.Issue(port), alone)));
         Assert.Equal(HandoffStatus.Mismatch, Refusal(() => HandoffClient.AskForRing(SocketPath, _tokens.Issue(port), 256 * 1024, LinkOffloads.All)));
         Assert.Equal(PortState.Waiting, port.Info.State);
     }
