@@ -149,7 +149,7 @@ public sealed partial class GuestKeeper(ChangeJournal journal, HostAccess host, 
     private NetworkNamespace OpenExisting(GuestSpec spec)
     {
         string again = spec.Container.Length > 0
-            ? $"the container {spec.Container} was stopped or restarted: run 'vnet guest rm {spec.Id}', then 'vnet guest add {spec.Id} --network {spec.NetworkId} --container {spec.Container}'"
+            ? $"the container {spec.Container} was stopped or restarted: when it runs, 'vnet guest add {spec.Id} --network {spec.NetworkId} --container {spec.Container}' plugs it in again"
             : "the process that it was of has ended: remove the guest, and add it again with the process that took its place";
         NetworkNamespace space;
         try

@@ -86,7 +86,7 @@ internal static class GuestCommands
             if (box.Length > 0 && space.Length > 0)
                 throw new CliException(ExitCode.Usage, "--container and --netns say the same thing twice: give one of them");
             if (box.Length > 0)
-                space = (await ContainerEngine.FindProcessAsync(box, cancellation)).ToString(CultureInfo.InvariantCulture);
+                space = await ContainerGuests.FindAsync(services, parsed.GetRequiredValue(name), box, cancellation);
             var guest = new Guest
             {
                 Container = box,
