@@ -39,6 +39,7 @@ services.AddSingleton<VmTapKeeper>();
 services.AddSingleton<GuestKeeper>();
 services.AddSingleton<Reconciler>();
 services.AddHostedService<AgentWorker>();
+services.AddHostedService<OtlpRelay>();
 
 WebApplication app = builder.Build();
 app.MapCommon();

@@ -54,7 +54,7 @@ internal static class MetricsGateway
 
     private static async Task PassOnAsync(HttpContext context, string socket)
     {
-        using var handler = new SocketsHttpHandler { ConnectCallback = (_, cancellation) => ConnectAsync(socket, cancellation) };
+        using var handler = new SocketsHttpHandler { ConnectCallback = (_, cancellation) => UnixConnection.OpenAsync(socket, cancellation) };
         using var client = new HttpClient(handler) { Timeout = Patience };
         try
         {
@@ -72,21 +72,6 @@ internal static class MetricsGateway
             // So that the scrape fails, and "up" tells of it.
             context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
             await context.Response.WriteAsync("the service does not answer\n");
-        }
-    }
-
-    private static async ValueTask<Stream> ConnectAsync(string path, CancellationToken cancellation)
-    {
-        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellation);
-            return new NetworkStream(socket, ownsSocket: true);
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
         }
     }
 

@@ -15,7 +15,7 @@ namespace VNetMesh.Hosting;
 /// <summary>What every service's Program.cs shares: Unix sockets, health, reflection, telemetry.</summary>
 public static class ServiceHost
 {
-    private const string AgentName = "agent";
+    internal const string AgentName = "agent";
     private static readonly TimeSpan AfterStart = TimeSpan.FromSeconds(3);
 
     /// <summary>

@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using OpenTelemetry;
+using OpenTelemetry.Exporter;
 using OpenTelemetry.Logs;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
@@ -23,13 +24,14 @@ public static class Telemetry
     internal static void AddTelemetry(this WebApplicationBuilder builder, string service, string telemetryName)
     {
         ProcessInstruments.Create();
+        Action<OtlpExporterOptions> toEndpoint = OtlpSocket.Configure(service, OtlpSocket.Path);
         OpenTelemetryBuilder telemetry = builder.Services.AddOpenTelemetry()
             .ConfigureResource(resource => resource.AddService("vnetmesh-" + service, serviceVersion: typeof(Telemetry).Assembly.GetName().Version?.ToString(3)).AddEnvironmentVariableDetector())
             .WithMetrics(metrics =>
             {
                 metrics.AddMeter(telemetryName).AddMeter(ProcessInstruments.MeterName).AddRuntimeInstrumentation().AddPrometheusExporter();
                 if (IsExported)
-                    metrics.AddOtlpExporter();
+                    metrics.AddOtlpExporter(toEndpoint);
             });
         if (!IsExported)
             return;
@@ -39,10 +41,10 @@ public static class Telemetry
                 .AddAspNetCoreInstrumentation(options => options.Filter = context => context.Request.Path != "/metrics"
                     && !context.Request.Path.StartsWithSegments("/grpc.health.v1.Health", StringComparison.Ordinal))
                 .AddGrpcClientInstrumentation()
-                .AddOtlpExporter();
+                .AddOtlpExporter(toEndpoint);
             if (ServiceSampler.FromEnvironment() is { } sampler)
                 tracing.SetSampler(sampler);
         });
-        builder.Logging.AddOpenTelemetry(logging => logging.AddOtlpExporter());
+        builder.Logging.AddOpenTelemetry(logging => logging.AddOtlpExporter(toEndpoint));
     }
 }

@@ -1,4 +1,3 @@
-using System.Net.Sockets;
 using Grpc.Net.Client;
 
 namespace VNetMesh.Hosting;
@@ -9,26 +8,12 @@ public static class UnixChannel
     /// <summary>A channel that connects when it is first used, and again whenever the service comes back.</summary>
     public static GrpcChannel Create(string socketPath)
     {
-        var endpoint = new UnixDomainSocketEndPoint(socketPath);
         var handler = new SocketsHttpHandler
         {
             // A service that died and came back must be reached at once, not after the default back-off of minutes.
             EnableMultipleHttp2Connections = true,
             PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
-            ConnectCallback = async (_, cancellation) =>
-            {
-                var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                try
-                {
-                    await socket.ConnectAsync(endpoint, cancellation).ConfigureAwait(false);
-                    return new NetworkStream(socket, ownsSocket: true);
-                }
-                catch
-                {
-                    socket.Dispose();
-                    throw;
-                }
-            },
+            ConnectCallback = (_, cancellation) => UnixConnection.OpenAsync(socketPath, cancellation),
         };
         return GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions
         {
