@@ -22,7 +22,8 @@ public sealed class ComposeTests : OwnInstanceTest
         await BaseImages.EnsureDebianAsync();
         Told("Debian made");
         string resolvConf = $"/etc/netns/{Instance.Host.Name}/resolv.conf";
-        var settings = new Dictionary<string, string> { ["VNETMESH_HOST_RESOLV_CONF"] = resolvConf, ["VNETMESH_CONFIG_DIR"] = Instance.ScratchDirectory };
+        var settings = new Dictionary<string, string>(OtlpReceiver.Environment) { ["VNETMESH_HOST_RESOLV_CONF"] = resolvConf, ["VNETMESH_CONFIG_DIR"] = Instance.ScratchDirectory };
+        using var receiver = new OtlpReceiver(Instance.Host);
         await using DockerEngine engine = await DockerEngine.StartAsync(Instance.ScratchDirectory + "/docker", Instance.Host, settings);
         Told("engine started");
         await BaseImages.ImportAsync(engine, Instance.ScratchDirectory);
@@ -36,6 +37,7 @@ public sealed class ComposeTests : OwnInstanceTest
             await RightsAreDroppedAsync(engine);
             Log((await engine.DockerAsync("images")).Output);
             await GuestsWorkAsync(engine);
+            await TracesComeOfAllAsync(receiver);
             await StopsWithGraceAsync(engine);
         }
         catch
@@ -138,6 +140,18 @@ public sealed class ComposeTests : OwnInstanceTest
         CommandResult down = await box.VnetAsync("down");
         Assert.Equal(7, down.ExitCode);
         Assert.Contains("docker compose down", down.Error, StringComparison.Ordinal);
+    }
+
+    /// <summary>Also of switch and dhcp, which have no network to export by; and a flow is one trace across processes.</summary>
+    private async Task TracesComeOfAllAsync(OtlpReceiver receiver)
+    {
+        await Wait.UntilAsync(Soon, "spans of all services, and a flow of nat's that began at the switch", () =>
+        {
+            IReadOnlyList<ReceivedSpan> spans = receiver.Spans;
+            return Instance.Services.All(service => spans.Any(span => span.Service == "vnetmesh-" + service))
+                && spans.Any(flow => flow.Name == "nat.flow" && spans.Any(first => first.Name == "switch.first_frame" && first.TraceId == flow.TraceId && first.SpanId == flow.ParentId));
+        });
+        Told("traces have come");
     }
 
     /// <summary>Each ends by itself when asked, within its time and its memory.</summary>
