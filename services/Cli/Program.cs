@@ -17,10 +17,13 @@ internal static class Program
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
         {
-            Console.Error.WriteLine($"vnet: {OneLine(parsed.Errors[0].Message)}; see: vnet {PathOf(parsed)}--help");
+            Console.Error.WriteLine($"vnet: {OneLine(parsed.Errors[0].Message)}; see: vnet {CommandTrace.PathOf(parsed)}--help");
             return ExitCode.Usage;
         }
-        return await RunAsync(() => parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }));
+        using CommandTrace? trace = CommandTrace.Begin(parsed);
+        int code = await RunAsync(() => parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }));
+        trace?.End(code);
+        return code;
     }
 
     /// <summary>Runs a command; an error becomes one line and an exit code.</summary>
@@ -53,12 +56,4 @@ internal static class Program
     }
 
     private static string OneLine(string message) => string.Join(' ', message.Split(['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries)).TrimEnd('.');
-
-    private static string PathOf(ParseResult parsed)
-    {
-        string path = "";
-        for (System.CommandLine.Parsing.SymbolResult? at = parsed.CommandResult; at is System.CommandLine.Parsing.CommandResult { Command: not RootCommand } command; at = at.Parent)
-            path = command.Command.Name + " " + path;
-        return path;
-    }
 }

@@ -54,6 +54,31 @@ public sealed class StreamLinkTests
         Assert.Equal(sent.GetCurrentHash(), received.GetCurrentHash());
     }
 
+    [Fact]
+    public async Task Traces_cross_with_the_frames_that_they_belong_to()
+    {
+        (PipeStream left, PipeStream right) = PipeStream.Pair();
+        using var near = new StreamLink(left, LinkOffloads.All, 256 * 1024);
+        using var far = new StreamLink(right, LinkOffloads.All, 256 * 1024);
+        byte[] record = RandomRecord(new Random(1));
+        TraceContext[] sent = [default, new(1, 2, 3, true), default, new(4, 5, 6, false), default];
+        var seen = new List<TraceContext>();
+        // Twice, for the batch's messages are written over.
+        for (int i = 0; i < 2 * sent.Length; i++)
+        {
+            Assert.Equal(SendStatus.Sent, near.TrySend(record, sent[i % sent.Length]));
+            near.Flush();
+            await WaitForAsync(() =>
+            {
+                ReceiveStatus status = far.TryReceive(out _, out TraceContext trace);
+                if (status == ReceiveStatus.Received)
+                    seen.Add(trace);
+                return status == ReceiveStatus.Received;
+            });
+        }
+        Assert.Equal([.. sent, .. sent], seen);
+    }
+
     /// <summary>The far side does not read: what waits is bounded, and neither thread nor memory is held.</summary>
     [Fact]
     public async Task A_far_side_that_does_not_read_fills_the_ring_and_no_more()

@@ -21,12 +21,34 @@ public static class Telemetry
     private static readonly string[] EndpointVariables =
         ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"];
 
+    /// <summary>
+    /// For a command that runs and ends: its spans, and the calls that it makes, go to where the services' go. To be disposed of at
+    /// the end, which waits for the export, a second at most. Null when nothing is to be exported.
+    /// </summary>
+    /// <param name="source">Name of the command's ActivitySource.</param>
+    public static IDisposable? TraceCommand(string service, string source)
+    {
+        if (!IsExported)
+            return null;
+        TracerProviderBuilder tracing = Sdk.CreateTracerProviderBuilder()
+            .ConfigureResource(resource => Describe(resource, service))
+            .AddSource(source)
+            .AddGrpcClientInstrumentation()
+            .AddOtlpExporter();
+        if (ServiceSampler.FromEnvironment() is { } sampler)
+            tracing.SetSampler(sampler);
+        return new CommandExport(tracing.Build());
+    }
+
+    private static void Describe(ResourceBuilder resource, string service) =>
+        resource.AddService("vnetmesh-" + service, serviceVersion: typeof(Telemetry).Assembly.GetName().Version?.ToString(3)).AddEnvironmentVariableDetector();
+
     internal static void AddTelemetry(this WebApplicationBuilder builder, string service, string telemetryName)
     {
         ProcessInstruments.Create();
         Action<OtlpExporterOptions> toEndpoint = OtlpSocket.Configure(service, OtlpSocket.Path);
         OpenTelemetryBuilder telemetry = builder.Services.AddOpenTelemetry()
-            .ConfigureResource(resource => resource.AddService("vnetmesh-" + service, serviceVersion: typeof(Telemetry).Assembly.GetName().Version?.ToString(3)).AddEnvironmentVariableDetector())
+            .ConfigureResource(resource => Describe(resource, service))
             .WithMetrics(metrics =>
             {
                 metrics.AddMeter(telemetryName).AddMeter(ProcessInstruments.MeterName).AddRuntimeInstrumentation().AddPrometheusExporter();
@@ -46,5 +68,16 @@ public static class Telemetry
                 tracing.SetSampler(sampler);
         });
         builder.Logging.AddOpenTelemetry(logging => logging.AddOtlpExporter(toEndpoint));
+    }
+
+    private sealed class CommandExport(TracerProvider provider) : IDisposable
+    {
+        private const int LimitMilliseconds = 1000;
+
+        public void Dispose()
+        {
+            provider.Shutdown(LimitMilliseconds);
+            provider.Dispose();
+        }
     }
 }

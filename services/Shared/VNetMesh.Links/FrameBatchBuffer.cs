@@ -35,7 +35,8 @@ public sealed class FrameBatchBuffer
     }
 
     /// <param name="record">From <see cref="FrameRecord.MinLength"/> to <see cref="FrameRecord.MaxLength"/> octets; the batch must not be full.</param>
-    public void Add(ReadOnlySpan<byte> record)
+    /// <param name="trace">What it belongs to; few frames have one, and only those cost a string.</param>
+    public void Add(ReadOnlySpan<byte> record, in TraceContext trace)
     {
         if (_frames.Count == Batch.Frames.Count)
             _frames.Add(new Frame());
@@ -44,6 +45,7 @@ public sealed class FrameBatchBuffer
         data.CopyTo(_octets.AsSpan(_length));
         frame.Data = UnsafeByteOperations.UnsafeWrap(_octets.AsMemory(_length, data.Length));
         frame.Offload = FrameOffloads.From(VirtioNetHeader.Read(record), frame.Offload);
+        frame.Traceparent = trace.ToTraceparent();
         _length += data.Length;
         Batch.Frames.Add(frame);
     }

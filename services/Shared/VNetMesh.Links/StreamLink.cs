@@ -24,7 +24,7 @@ public interface IFrameBatchStream : IDisposable
 /// loop ◄─ TryReceive ─ ring ◄── reading pump ◄── stream     ring full: the pump waits, and flow control stops the far side
 /// </code>
 /// A frame that cannot be a record (its length or its offload out of range) is dropped and counted in <see cref="MalformedFrames"/>.
-/// Trace contexts do not travel by gRPC streams.
+/// Trace contexts travel as <see cref="Frame.Traceparent"/>.
 /// </summary>
 public sealed class StreamLink : IFrameLink
 {
@@ -263,7 +263,7 @@ public sealed class StreamLink : IFrameLink
             return false;
         header.Write(room);
         data.CopyTo(room[VirtioNetHeader.Length..]);
-        return _in.Commit(length, default);
+        return _in.Commit(length, TraceContext.Parse(frame.Traceparent));
     }
 
     private void RingLoop()
@@ -289,8 +289,8 @@ public sealed class StreamLink : IFrameLink
     private void Fill(FrameBatchBuffer batch)
     {
         batch.Clear();
-        while (!batch.IsFull && _out.TryTake(out ReadOnlySpan<byte> record, out _) == ReceiveStatus.Received)
-            batch.Add(record);
+        while (!batch.IsFull && _out.TryTake(out ReadOnlySpan<byte> record, out TraceContext trace) == ReceiveStatus.Received)
+            batch.Add(record, trace);
         _out.Release();
         if (_out.TakeProducerDoorbell())
             SysEpoll.Signal(_doorbell);

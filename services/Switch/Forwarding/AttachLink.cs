@@ -92,12 +92,13 @@ public sealed class AttachLink : IFrameLink
     /// <summary>Puts a frame from the client before the loop, as soon as there is room.</summary>
     /// <param name="header">As it will stand in front of the frame.</param>
     /// <param name="frame">At most <see cref="FrameRecord.MaxFrameLength"/> octets.</param>
+    /// <param name="trace">What the client says that the frame belongs to.</param>
     /// <returns>False: the link is closed.</returns>
-    public async ValueTask<bool> PutFromClientAsync(VirtioNetHeader header, ReadOnlyMemory<byte> frame, CancellationToken cancellation)
+    public async ValueTask<bool> PutFromClientAsync(VirtioNetHeader header, ReadOnlyMemory<byte> frame, TraceContext trace, CancellationToken cancellation)
     {
         while (!_closed)
         {
-            if (TryPut(header, frame.Span))
+            if (TryPut(header, frame.Span, trace))
                 return true;
             await _roomMade.WaitAsync(cancellation).ConfigureAwait(false);
         }
@@ -122,7 +123,7 @@ public sealed class AttachLink : IFrameLink
     }
 
     /// <summary>Takes the next record for the client, valid until the next call; false when there is none now.</summary>
-    public bool TryTakeForClient(out ReadOnlySpan<byte> record) => _toClient.TryTake(out record, out _) == ReceiveStatus.Received;
+    public bool TryTakeForClient(out ReadOnlySpan<byte> record, out TraceContext trace) => _toClient.TryTake(out record, out trace) == ReceiveStatus.Received;
 
     /// <summary>Waits until there is something for the client, or the link is closed.</summary>
     public async ValueTask WaitForClientAsync(CancellationToken cancellation)
@@ -139,7 +140,7 @@ public sealed class AttachLink : IFrameLink
         Leave();
     }
 
-    private bool TryPut(in VirtioNetHeader header, ReadOnlySpan<byte> frame)
+    private bool TryPut(in VirtioNetHeader header, ReadOnlySpan<byte> frame, in TraceContext trace)
     {
         int length = VirtioNetHeader.Length + frame.Length;
         Span<byte> room = _fromClient.Reserve(length);
@@ -155,7 +156,7 @@ public sealed class AttachLink : IFrameLink
         }
         header.Write(room);
         frame.CopyTo(room[VirtioNetHeader.Length..]);
-        return _fromClient.Commit(length, default);
+        return _fromClient.Commit(length, trace);
     }
 
     private void Leave()

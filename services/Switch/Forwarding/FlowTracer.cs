@@ -11,6 +11,8 @@ namespace VNetMesh.Switch.Forwarding;
 /// where it came in and what the switch decided, and its context travels with the frame, so that what nat or dhcp make of it
 /// is the same trace. Frames after the first are counters. Only at work while traces are exported; on the loop's thread.
 ///
+/// It is a trace of its own, but for the first DHCP message from a port that was registered within a trace lately, as by "vnet guest add".
+///
 /// What is first: a TCP SYN, an ICMP echo request or a UDP datagram of a conversation not seen for a minute, a DHCP client's
 /// message of a transaction not seen so long. What was seen is a table of hashes: two conversations in one place only cost
 /// a span too many.
@@ -37,7 +39,8 @@ internal sealed class FlowTracer(string network)
         if (!TryReadOpening(ip, out Opening opening) || IsKnown(opening.Hash, now))
             return default;
         Activity.Current = null;
-        using Activity? span = SwitchTelemetry.Source.StartActivity("switch.first_frame");
+        ActivityContext parent = opening.DestinationPort == DhcpServerPort ? TakeBirth(ingress, now) : default;
+        using Activity? span = SwitchTelemetry.Source.StartActivity("switch.first_frame", ActivityKind.Internal, parent);
         Activity.Current = null;
         if (span is null)
             return default;
@@ -62,6 +65,15 @@ internal sealed class FlowTracer(string network)
             return;
         span.SetTag("client.port", (int)opening.SourcePort);
         span.SetTag("server.port", (int)opening.DestinationPort);
+    }
+
+    // A guest's first DHCP exchange is the end of how the guest was made; those that renew its lease are traces of their own.
+    private static ActivityContext TakeBirth(ForwardingPort port, long now)
+    {
+        if (port.Birth is not var (trace, registered))
+            return default;
+        port.Birth = null;
+        return now - registered < Memory ? trace.ToParent() : default;
     }
 
     private static bool TryReadOpening(in Ipv4View ip, out Opening opening)

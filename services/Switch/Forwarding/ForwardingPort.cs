@@ -23,6 +23,11 @@ public sealed class ForwardingPort : IReadyHandler
 
     public NetworkForwarder Network { get; }
 
+    /// <summary>Its hand-off, and what its client asks DHCP first, belong to it. Null: none, or told already. Any thread sets it, the loop takes it.</summary>
+    internal PortBirth? Birth { get => Volatile.Read(ref _birth); set => Volatile.Write(ref _birth, value); }
+
+    private PortBirth? _birth;
+
     internal int Index { get; set; }
 
     internal PortRole Role { get; set; }
@@ -52,6 +57,10 @@ public sealed class ForwardingPort : IReadyHandler
 
     public long Drops(DropCause cause) => Counters.Drops(cause) + ReaderDrops.Drops(cause);
 }
+
+/// <summary>In which trace a port was registered.</summary>
+/// <param name="Registered">Microseconds of the loops' clock.</param>
+internal sealed record PortBirth(TraceContext Trace, long Registered);
 
 /// <summary>Told of links that ended by themselves. Called on a loop's thread: must not block.</summary>
 public interface ILinkObserver

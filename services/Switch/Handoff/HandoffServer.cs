@@ -244,7 +244,7 @@ public sealed partial class HandoffServer : IHostedService, IReadyHandler, ILoop
     private async Task FinishAsync(HandoffConnection connection, PortEntry port, IFrameLink link, HandoffResponse response, FileDescriptor[]? sent)
     {
         connection.IsAnswering = true;
-        using Activity? activity = SwitchTelemetry.Source.StartActivity("switch.handoff");
+        using Activity? activity = SwitchTelemetry.Source.StartActivity("switch.handoff", ActivityKind.Internal, port.Forwarding.Birth?.Trace.ToParent() ?? default);
         activity?.SetTag("vnetmesh.port", port.Info.Name).SetTag("vnetmesh.transport", port.Info.Transport.ToString());
         Action<string>? released = sent is null ? null : _ => _loop.Post(() => Close(connection));
         string? failure = null;

@@ -93,7 +93,7 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
                     entry.Forwarding.ReaderDrops.CountDrop(DropCause.FrameTooLong);
                 else if (!FrameOffloads.TryRead(frame.Offload, out VirtioNetHeader header))
                     entry.Forwarding.ReaderDrops.CountDrop(DropCause.HeaderInconsistent);
-                else if (!await link.PutFromClientAsync(header, frame.Data.Memory, cancellation))
+                else if (!await link.PutFromClientAsync(header, frame.Data.Memory, TraceContext.Parse(frame.Traceparent), cancellation))
                     return;
             }
             link.FlushFromClient();
@@ -120,10 +120,10 @@ internal sealed class AttachSession(NetworkRegistry registry, PortDirectory port
     private static void Fill(FrameBatchBuffer batch, AttachLink link)
     {
         batch.Clear();
-        while (!batch.IsFull && link.TryTakeForClient(out ReadOnlySpan<byte> record))
+        while (!batch.IsFull && link.TryTakeForClient(out ReadOnlySpan<byte> record, out TraceContext trace))
         {
             if (record.Length >= FrameRecord.MinLength)
-                batch.Add(record);
+                batch.Add(record, trace);
         }
     }
 }

@@ -1,7 +1,9 @@
+using System.Diagnostics;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using VNetMesh.Hosting;
+using VNetMesh.Links;
 using VNetMesh.Packets;
 using VNetMesh.Switch.Forwarding;
 using VNetMesh.Switch.Handoff;
@@ -32,6 +34,7 @@ public sealed class PortRpc(NetworkRegistry registry, PortDirectory ports, Forwa
     public override Task<RegisterPortResponse> RegisterPort(RegisterPortRequest request, ServerCallContext context)
     {
         PortEntry entry = Refusals.Translate(() => ports.Register(PortMessages.ToInfo(request.Parent, request.PortId, request.Port ?? new Port())));
+        entry.Forwarding.Birth = Activity.Current is { } trace ? new PortBirth(TraceContext.Of(trace), EventLoop.Now) : null;
         return Task.FromResult(new RegisterPortResponse { Port = entry.ToMessageWithCounters(), HandoffToken = ByteString.CopyFrom(tokens.Issue(entry)) });
     }
 

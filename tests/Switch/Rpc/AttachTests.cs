@@ -44,6 +44,22 @@ public sealed class AttachTests(SharedSwitch shared) : IClassFixture<SharedSwitc
     }
 
     [Fact]
+    public async Task TheTraceOfAFrameTravelsWithIt()
+    {
+        const string Trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        using AttachClient one = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network });
+        using AttachClient two = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network });
+        var sent = new FrameBatch();
+        foreach (string trace in (string[])["", Trace, "nonsense", ""])
+            sent.Frames.Add(new Frame { Data = ByteString.CopyFrom(AttachClient.Frame(MacAddress.Broadcast, Frames.A)), Traceparent = trace });
+        await one.SendAsync(sent);
+        var got = new List<string>();
+        while (got.Count < sent.Frames.Count)
+            got.AddRange((await two.ReceiveAsync()).Frames.Select(frame => frame.Traceparent));
+        Assert.Equal(["", Trace, "", ""], got);
+    }
+
+    [Fact]
     public async Task AClientThatReadsTooSlowlyLosesFramesAndStopsNobody()
     {
         using AttachClient slow = await AttachClient.OpenAsync(Process, new AttachHello { Network = Network, PortId = "slow" });

@@ -82,7 +82,7 @@ public sealed class AllocationTests : IDisposable
         while (peer.TryReceive(out _, out _) == ReceiveStatus.Received)
         {
         }
-        while (stream.TryTakeForClient(out _))
+        while (stream.TryTakeForClient(out _, out _))
         {
         }
     }
