@@ -37,6 +37,7 @@ public sealed class ComposeTests : OwnInstanceTest
             await RightsAreDroppedAsync(engine);
             Log((await engine.DockerAsync("images")).Output);
             await GuestsWorkAsync(engine);
+            await MetricsAreOnLoopbackAsync();
             await TracesComeOfAllAsync(receiver);
             await StopsWithGraceAsync(engine);
         }
@@ -103,7 +104,8 @@ public sealed class ComposeTests : OwnInstanceTest
         await box.StartAsync();
         await box.AddAsync();
         await BothFetchAsync(box, guest);
-        // By name: the namespace's resolv.conf leads to nat's DNS proxy, and that to the host's resolver.
+        // By name: the container's and the namespace's resolv.conf lead to nat's DNS proxy, and that to the host's resolver.
+        Assert.True(await box.FetchesAsync("web.wan.test"));
         Assert.StartsWith("hello", (await new NetworkNamespace(guest).RunAsync("curl", "-sS", "--max-time", "5", "http://web.wan.test/")).EnsureSuccess().Output, StringComparison.Ordinal);
         Told("a namespace and a container fetch");
         foreach (string service in Instance.Services)
@@ -140,6 +142,13 @@ public sealed class ComposeTests : OwnInstanceTest
         CommandResult down = await box.VnetAsync("down");
         Assert.Equal(7, down.ExitCode);
         Assert.Contains("docker compose down", down.Error, StringComparison.Ordinal);
+    }
+
+    /// <summary>Where prometheus.yml looks for them.</summary>
+    private async Task MetricsAreOnLoopbackAsync()
+    {
+        foreach (string service in Instance.Services)
+            Assert.Contains($"vnetmesh_{service}_", (await Instance.Host.RunAsync("curl", "-sSf", "--max-time", "5", "http://127.0.0.1:9470/metrics/" + service)).EnsureSuccess().Output, StringComparison.Ordinal);
     }
 
     /// <summary>Also of switch and dhcp, which have no network to export by; and a flow is one trace across processes.</summary>

@@ -9,8 +9,9 @@ internal sealed class ContainerGuest(DockerEngine engine, Instance instance, str
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(30);
     private string? _runDirectory;
 
+    /// <summary>With vmnet8's gateway as its resolver, as docs/containers.md has it.</summary>
     public async Task StartAsync() =>
-        (await engine.DockerAsync("run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep", "vnetmesh-agent:local", "3600")).EnsureSuccess();
+        (await engine.DockerAsync("run", "--detach", "--network", "none", "--dns", "192.168.108.2", "--name", name, "--entrypoint", "sleep", "vnetmesh-agent:local", "3600")).EnsureSuccess();
 
     /// <returns>Its address, without a prefix length.</returns>
     public async Task<string> AddAsync()
@@ -22,8 +23,8 @@ internal sealed class ContainerGuest(DockerEngine engine, Instance instance, str
         return guest.RootElement.GetProperty("ipv4Addresses")[0].GetString()!.Split('/')[0];
     }
 
-    public async Task<bool> FetchesAsync() =>
-        (await engine.DockerAsync("exec", name, "curl", "-sS", "--max-time", "2", $"http://{Instance.WanAddress}/")).EnsureSuccess().Output.StartsWith("hello", StringComparison.Ordinal);
+    public async Task<bool> FetchesAsync(string host = Instance.WanAddress) =>
+        (await engine.DockerAsync("exec", name, "curl", "-sS", "--max-time", "2", $"http://{host}/")).EnsureSuccess().Output.StartsWith("hello", StringComparison.Ordinal);
 
     /// <summary>Its namespace is another one then: the guest says so, holds nothing of the old one, and is plugged in again with the address it had.</summary>
     public async Task IsCleanedUpAfterARestartAsync()
