@@ -29,6 +29,60 @@ public sealed class RingTests
     }
 
     [Fact]
+    public void A_doorbell_rings_for_what_is_new_and_for_nothing_else()
+    {
+        using var pair = new RingPair();
+        Assert.True(pair.Maker.PrepareToSleep());
+        Assert.True(pair.Other.PrepareToSleep());
+        // Both sleep. One is woken for some reason of its own, looks, and sleeps again: the other must not notice.
+        pair.Maker.Flush();
+        Assert.True(pair.Maker.PrepareToSleep());
+        Assert.False(WasRung(pair.Other));
+        // Something new rings once.
+        Assert.Equal(SendStatus.Sent, pair.Maker.TrySend("first"u8, default));
+        pair.Maker.Flush();
+        Assert.True(WasRung(pair.Other));
+        pair.Maker.Flush();
+        Assert.False(WasRung(pair.Other));
+        // The one that was woken takes it and sleeps; that room was made wakes nobody who did not wait for it.
+        Assert.Equal(ReceiveStatus.Received, pair.Other.TryReceive(out _, out _));
+        Assert.Equal(ReceiveStatus.Empty, pair.Other.TryReceive(out _, out _));
+        Assert.True(pair.Other.PrepareToSleep());
+        Assert.False(WasRung(pair.Maker));
+        // The next is heard again.
+        Assert.Equal(SendStatus.Sent, pair.Maker.TrySend("second"u8, default));
+        pair.Maker.Flush();
+        Assert.True(WasRung(pair.Other));
+    }
+
+    [Fact]
+    public void Room_rings_for_a_producer_that_waits_for_it()
+    {
+        using var pair = new RingPair();
+        byte[] record = new byte[60_000];
+        while (pair.Maker.TrySend(record, default) == SendStatus.Sent)
+        {
+        }
+        pair.Maker.Flush();
+        for (int round = 0; round < 3; round++)
+        {
+            Assert.True(pair.Maker.PrepareToSleep());
+            Assert.False(WasRung(pair.Maker));
+            Assert.Equal(ReceiveStatus.Received, pair.Other.TryReceive(out _, out _));
+            pair.Other.Flush();
+            Assert.True(WasRung(pair.Maker));
+            Assert.Equal(SendStatus.Sent, pair.Maker.TrySend(record, default));
+            Assert.Equal(SendStatus.Full, pair.Maker.TrySend(record, default));
+        }
+    }
+
+    private static unsafe bool WasRung(RingLink link)
+    {
+        ulong count;
+        return Unistd.read(link.Descriptor, &count, 8) == 8;
+    }
+
+    [Fact]
     public void A_full_ring_says_so_and_loses_nothing()
     {
         using var pair = new RingPair();

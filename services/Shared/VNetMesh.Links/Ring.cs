@@ -51,11 +51,13 @@ public sealed unsafe class Ring
     private uint _reservedPadding;
     private int _reservedLength = -1;
     private ulong _awaitedRoom;
+    private ulong _producedTold;
 
     // The consumer's side.
     private ulong _consumed;
     private ulong _producedSeen;
     private uint _unreleased;
+    private ulong _consumedTold;
 
     /// <summary>Both sides begin at index zero: they open a ring once, when it is new, and believe nothing that they find in it.</summary>
     /// <param name="memory">Start of the ring, at a multiple of 64, <see cref="SizeOf"/> octets long, zero at first.</param>
@@ -147,7 +149,15 @@ public sealed unsafe class Ring
     public ulong Waiting => Fault is null && (ReadProduced() || Fault is null) ? _producedSeen - _consumed : 0;
 
     /// <summary>True once after something was published while the consumer slept: ring its doorbell.</summary>
-    public bool TakeConsumerDoorbell() => TakeFlag(ConsumerSleepsOffset);
+    public bool TakeConsumerDoorbell()
+    {
+        // One look after each publication is enough: a consumer that was awake then sees it before it sleeps. To look again would wake
+        // a consumer for nothing, which does the same in turn when it is woken: two idle sides would keep each other awake for ever.
+        if (_producedTold == _produced)
+            return false;
+        _producedTold = _produced;
+        return TakeFlag(ConsumerSleepsOffset);
+    }
 
     /// <summary>After a reservation that found no room: asks for a doorbell when room is made. False: there is room now.</summary>
     public bool WaitForRoom()
@@ -215,7 +225,13 @@ public sealed unsafe class Ring
     }
 
     /// <summary>True once after room was made while the producer waited for it: ring its doorbell.</summary>
-    public bool TakeProducerDoorbell() => TakeFlag(ProducerWaitsOffset);
+    public bool TakeProducerDoorbell()
+    {
+        if (_consumedTold == _consumed)
+            return false;
+        _consumedTold = _consumed;
+        return TakeFlag(ProducerWaitsOffset);
+    }
 
     /// <summary>Asks for a doorbell at the next record. False: one is there now.</summary>
     public bool PrepareToSleep()
