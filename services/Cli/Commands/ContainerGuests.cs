@@ -29,7 +29,10 @@ internal static class ContainerGuests
         return process;
     }
 
-    /// <summary>Whether the guest is of this container, in a namespace that the container has no more.</summary>
+    /// <summary>
+    /// Whether the guest is of this container, in a namespace that the container has no more. Its state does not say so at once: the agent
+    /// looks every second, and a container may be back before.
+    /// </summary>
     internal static bool IsOfEarlierRun(Guest guest, string container, string process) =>
-        guest.Container == container && guest.State == GuestState.Degraded && guest.Netns != $"/proc/{process}/ns/net";
+        guest.Container == container && guest.Netns != $"/proc/{process}/ns/net";
 }
