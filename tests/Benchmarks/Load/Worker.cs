@@ -25,6 +25,7 @@ internal static class Worker
                 "udp-send" => UdpWorker.Send(IPEndPoint.Parse(arguments[1]), Number(2), Number(3)),
                 "udp-answer" => UdpWorker.Answer(IPEndPoint.Parse(arguments[1]), Number(2), Number(3)),
                 "accept" => await FlowWorker.AcceptAsync(Number(1)),
+                "swallow" => await SwallowWorker.RunAsync(Number(1)),
                 "open" => await FlowWorker.OpenAsync(IPEndPoint.Parse(arguments[1]), Number(2)),
                 _ => throw new BenchmarkException("no worker " + arguments[0]),
             };

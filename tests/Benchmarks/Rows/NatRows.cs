@@ -32,7 +32,18 @@ internal static class NatRows
         yield return Datagrams("in", new Target(SystemNames.Pasta, 2));
         yield return ShortConnections();
         yield return KeptConnections();
+        yield return Tracing("tcp-out", "TCP guest→wan, 1 stream, MTU 1500, with traces exported", "Gbit/s",
+            async (path, settings, cancellation) => (await Iperf.TcpAsync(path.Guest, path.Site.Wan, Site.WanAddress, 1, Direction.Out, settings.Seconds, cancellation)).GigabitsPerSecond);
+        yield return Tracing("requests-close", "connect, request, close; with traces exported", "1/s",
+            async (path, settings, cancellation) => (await RequestsAsync(path, close: true, settings, cancellation)).RequestsPerSecond);
+        yield return Tracing("requests-kept", "requests on 32 kept connections, with traces exported", "1/s",
+            async (path, settings, cancellation) => (await RequestsAsync(path, close: false, settings, cancellation)).RequestsPerSecond);
     }
+
+    /// <summary>What it costs to export traces, metrics and logs as sampled by default, beside the same without.</summary>
+    private static Row Tracing(string id, string title, string unit, Func<NatPath, RunSettings, CancellationToken, Task<double>> measure) => new("nat-tracing-" + id, [SystemNames.VNetMesh, SystemNames.VNetMeshUntraced],
+        [new Metric("nat-tracing-" + id, Group, title, unit, true, new Target(SystemNames.VNetMeshUntraced, 0.97))],
+        async (lab, system, settings, cancellation) => [await measure(await (system == SystemNames.VNetMesh ? lab.TracedNatAsync() : lab.NatAsync(SystemNames.VNetMesh, 1500)), settings, cancellation)]);
 
     /// <summary>The best of each system over MTUs and streams, for a direction.</summary>
     public static IEnumerable<(Metric Metric, Func<Metric, bool> Of)> Best() => new[] { "out", "in" }.Select(way =>
@@ -80,9 +91,11 @@ internal static class NatRows
             return [result.RequestsPerSecond, result.P50, result.P99];
         });
 
-    private static async Task<WrkResult> RequestsAsync(Lab lab, string system, bool close, RunSettings settings, CancellationToken cancellation)
+    private static async Task<WrkResult> RequestsAsync(Lab lab, string system, bool close, RunSettings settings, CancellationToken cancellation) =>
+        await RequestsAsync(await lab.NatAsync(system, 1500), close, settings, cancellation);
+
+    private static async Task<WrkResult> RequestsAsync(NatPath path, bool close, RunSettings settings, CancellationToken cancellation)
     {
-        NatPath path = await lab.NatAsync(system, 1500);
         await path.Site.EnsureWebServerAsync(cancellation);
         return await Wrk.RunAsync(path.Guest, $"http://{Site.WanAddress}:{Site.WebPort}/", close, settings.Seconds, cancellation);
     }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using VNetMesh.Benchmarks.Load;
 using VNetMesh.Benchmarks.Running;
 
 namespace VNetMesh.Benchmarks.Systems;
@@ -11,6 +12,7 @@ namespace VNetMesh.Benchmarks.Systems;
 public sealed class Lab : IAsyncDisposable
 {
     private const string NamePrefix = "vnb-";
+    private const int OtlpPort = 4318;
     private static readonly string[] Folders = ["/run", "/var/tmp"];
     private readonly string _prefix = NamePrefix + Environment.ProcessId.ToString(CultureInfo.InvariantCulture);
     private readonly Dictionary<string, Task<object>> _started = [];
@@ -72,6 +74,18 @@ public sealed class Lab : IAsyncDisposable
         SystemNames.Pasta => Pasta.StartAsync(_pasta, SiteAsync($"p{mtu}"), mtu, Keep, _cancellation),
         SystemNames.Slirp => Slirp.StartAsync(SiteAsync($"s{mtu}"), mtu, Keep, _cancellation),
         _ => throw new ArgumentOutOfRangeException(nameof(system), system, "not a NAT"),
+    });
+
+    /// <summary>A guest behind a VNetMesh that exports what it observes, by its defaults, to a receiver on its host that throws it away.</summary>
+    public Task<NatPath> TracedNatAsync() => OnceAsync("nat traced", async () =>
+    {
+        Site site = await SiteAsync("o");
+        BackgroundProgram receiver = Keep(BackgroundProgram.Start("the receiver of traces", site.Host.Enter(Worker.Command("swallow", OtlpPort.ToString(CultureInfo.InvariantCulture)))));
+        await receiver.UntilAsync("it listens", () => receiver.Output.Contains("ready", StringComparison.Ordinal), _cancellation);
+        VNetMeshInstance instance = Keep(new VNetMeshInstance($"{_prefix}-o", site,
+            new("OTEL_EXPORTER_OTLP_ENDPOINT", $"http://127.0.0.1:{OtlpPort.ToString(CultureInfo.InvariantCulture)}"), new("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")));
+        await instance.UpAsync(_cancellation);
+        return new NatPath((await instance.GuestAsync("a", "vmnet8", _cancellation)).Namespace, site, instance.Processes);
     });
 
     /// <summary>A guest on the LAN of a host, and a station of it or the host itself; for veth, the station and the host in the guest's place.</summary>

@@ -27,11 +27,14 @@ public static class SystemNames
 
     /// <summary>VNetMesh by a VM's stream socket; "vnetmesh" is the TAP of `vnet vm run`.</summary>
     public const string VNetMeshSocket = "vnetmesh-socket";
+
+    /// <summary>VNetMesh that exports nothing; "vnetmesh" of the same rows exports its traces, metrics and logs.</summary>
+    public const string VNetMeshUntraced = "untraced";
     public const string QemuUser = "qemu-user";
     public const string Passt = "passt";
 
     /// <summary>In the order of the table's columns.</summary>
-    public static readonly string[] Peers = [Bridge, Vde, Veth, Pasta, Slirp, VNetMeshSocket, QemuUser, Passt];
+    public static readonly string[] Peers = [Bridge, Vde, Veth, Pasta, Slirp, VNetMeshSocket, QemuUser, Passt, VNetMeshUntraced];
 
     public static readonly string[] Switches = [VNetMesh, Bridge, Vde];
     public static readonly string[] Nats = [VNetMesh, Veth, Pasta, Slirp];

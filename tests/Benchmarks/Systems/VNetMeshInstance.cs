@@ -15,13 +15,15 @@ public sealed class VNetMeshInstance : IAsyncDisposable
     private readonly Dictionary<string, Task<VNetMeshGuest>> _guests = [];
     private bool _up;
 
-    public VNetMeshInstance(string prefix, Site site)
+    /// <param name="prefix">Begins the names of everything that it makes.</param>
+    /// <param name="environment">More for the services.</param>
+    public VNetMeshInstance(string prefix, Site site, params IEnumerable<KeyValuePair<string, string>> environment)
     {
         _prefix = prefix;
         Site = site;
         RunDirectory = "/run/" + prefix;
         StateDirectory = "/var/tmp/" + prefix + "-state";
-        _environment = new Dictionary<string, string>
+        _environment = new Dictionary<string, string>(environment)
         {
             ["VNETMESH_RUN_DIR"] = RunDirectory,
             ["VNETMESH_STATE_DIR"] = StateDirectory,
