@@ -29,7 +29,7 @@ public sealed class NetlinkReaderTests
         Assert.True(reader.TryNext(out NetlinkMessage message));
         Assert.Equal(5u, message.Sequence);
         LinkInfo link = Assert.IsType<LinkInfo>(LinkInfo.Parse(message));
-        Assert.Equal(new LinkInfo(2, "eth0", Packets.MacAddress.Parse("02:56:4e:01:02:03"), 1500, true, "tun", "vnet") { HardwareType = LinuxRtnetlink.ARPHRD_ETHER }, link);
+        Assert.Equal(new LinkInfo(2, "eth0", Packets.MacAddress.Parse("02:56:4e:01:02:03"), 1500, true, "tun", "vnet") { HardwareType = LinuxRtnetlink.ARPHRD_ETHER, HasCarrier = true }, link);
         Assert.False(reader.TryNext(out _));
     }
 
