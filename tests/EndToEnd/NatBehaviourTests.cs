@@ -78,7 +78,8 @@ public sealed class NatBehaviourTests(SharedInstance shared) : SharedInstanceTes
     public async Task A_forward_brings_a_client_in_with_its_own_address()
     {
         await using TestGuest guest = await Instance.AddGuestAsync("fwd", "vmnet8");
-        await using BackgroundCommand server = guest.Namespace.Start("socat", "TCP-LISTEN:8080,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR");
+        // -t: the client ends its half at once, after which socat would give its shell half a second to begin.
+        await using BackgroundCommand server = guest.Namespace.Start("socat", "-t", "5", "TCP-LISTEN:8080,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR");
         await Wait.UntilAsync(TimeSpan.FromSeconds(3), "the guest's server listens", async () => (await guest.RunAsync("ss", "-Htln", "sport", "8080")).Output.Length > 0);
         PortForward made = (await Nat.CreatePortForwardAsync(new CreatePortForwardRequest
         {
