@@ -22,11 +22,11 @@ internal static unsafe class VmTap
         }
         catch (SyscallException exception)
         {
-            throw new CliException(ExitCode.Failed, $"the agent did not give the VM's TAP: {exception.Message}; see: vnet logs agent");
+            throw new CliException(ExitCode.Failed, $"the agent did not give the VM's TAP: {exception.Message}; see: vnet log show agent");
         }
         if (count == 1)
             return descriptors[0];
-        throw new CliException(ExitCode.Refused, length == 0 ? "the agent closed the VM's socket without an answer; see: vnet logs agent" : $"'{vm}' has no TAP to give: {Encoding.UTF8.GetString(answer[..length])}");
+        throw new CliException(ExitCode.Refused, length == 0 ? "the agent closed the VM's socket without an answer; see: vnet log show agent" : $"'{vm}' has no TAP to give: {Encoding.UTF8.GetString(answer[..length])}");
     }
 
     private static FileDescriptor Connect(string path)
