@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.RegularExpressions;
 
 namespace VNetMesh.EndToEnd.Tests.Harness;
@@ -9,6 +10,9 @@ namespace VNetMesh.EndToEnd.Tests.Harness;
 public sealed partial class VirtualMachineImage
 {
     public const int FileLength = 2_000_000;
+
+    private static readonly SemaphoreSlim Probing = new(1);
+    private static string? _accelerator;
 
     private VirtualMachineImage(string folder) => (Kernel, Initramfs) = (Path.Combine(folder, "vmlinuz"), Path.Combine(folder, "initramfs"));
 
@@ -24,14 +28,41 @@ public sealed partial class VirtualMachineImage
         CommandResult made = await Command.RunAsync(TimeSpan.FromSeconds(90), [Path.Combine(scripts, "make-image.sh"), folder, Path.Combine(scripts, "task.sh")]);
         if (made.ExitCode != 0)
             Assert.Skip($"needs Debian's package of a kernel, which cannot be had here: {made.Error.Trim()}");
-        return new VirtualMachineImage(folder);
+        var image = new VirtualMachineImage(folder);
+        await Probing.WaitAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            _accelerator ??= await image.SpeaksByKvmAsync() ? "kvm" : "tcg";
+        }
+        finally
+        {
+            Probing.Release();
+        }
+        return image;
     }
 
-    /// <summary>Boots it with QEMU's arguments for its network, by TCG: a /dev/kvm that opens may hang its guest all the same.</summary>
+    /// <summary>Boots it with QEMU's arguments for its network, by KVM where it works and TCG otherwise.</summary>
     /// <param name="before">What QEMU is run by, e.g. `vnet vm run … --`.</param>
     public VirtualMachine Boot(NetworkNamespace host, string arguments, params string[] before) => new(host.Start(
-        [.. before, "qemu-system-x86_64", "-accel", "tcg", "-m", "192", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
-         "-kernel", Kernel, "-initrd", Initramfs, "-append", "console=ttyS0 quiet panic=-1", .. arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)]));
+        [.. before, .. Qemu(_accelerator!), .. arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)]));
+
+    /// <summary>A /dev/kvm that opens may hang its guest all the same: it is the guest that must say something, and soon.</summary>
+    private async Task<bool> SpeaksByKvmAsync()
+    {
+        if (!File.Exists("/dev/kvm"))
+            return false;
+        await using BackgroundCommand probe = BackgroundCommand.Start(Qemu("kvm"));
+        for (var waited = Stopwatch.StartNew(); waited.Elapsed < TimeSpan.FromSeconds(6) && !probe.HasExited; await Task.Delay(100, TestContext.Current.CancellationToken))
+        {
+            if (probe.Output.Contains("VM: no lease", StringComparison.Ordinal))
+                return true;
+        }
+        return false;
+    }
+
+    private string[] Qemu(string accelerator) =>
+        ["qemu-system-x86_64", "-accel", accelerator, "-m", "192", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+         "-kernel", Kernel, "-initrd", Initramfs, "-append", "console=ttyS0 quiet panic=-1"];
 
     [GeneratedRegex(@"VM: address (\d+\.\d+\.\d+\.\d+)")]
     internal static partial Regex AddressPattern();
