@@ -206,7 +206,9 @@ public sealed class AgentProcessTests
         Assert.All((await lab.Agent.ListHostChangesAsync(new ListHostChangesRequest(), cancellationToken: Cancellation)).Changes,
             change => Assert.Contains(change.Owner, (string[])["agent", "networks/vmnet1", "networks/vmnet8", $"guests/{lab.Prefix}-web1"]));
         lab.Kill("Switch");
-        await HostLab.UntilAsync("the switch is missed", async () => await ReasonAsync(() => lab.AddGuestAsync("web2")) == "SWITCH_UNAVAILABLE");
+        // One that is asked for in the moment before is made, and waits for the switch.
+        int attempt = 2;
+        await HostLab.UntilAsync("the switch is missed", async () => await ReasonAsync(() => lab.AddGuestAsync($"web{attempt++}")) == "SWITCH_UNAVAILABLE");
     }
 
     [Fact]
