@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds everything (Release, warnings are errors), runs every test project.
 # Usage: ./test.sh [PROJECT…]     e.g. ./test.sh Switch EndToEnd; without arguments: all.
+# A test that fails is run once more, alone; the output names those that pass then.
 # Ends with "N passed, N failed[, N skipped]"; the exit code is zero only when tests ran and none failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -66,9 +67,22 @@ run_project() {
 
 attribute() { sed -n "s/.*<assembly [^>]*[ ]$1=\"\([0-9]*\)\".*/\1/p" "$2" | head -n 1; }
 
+# Runs the failed tests of a project once more, alone, and names those that pass then: real clocks, processes and devices on a
+# machine that others use as well. More than three at once are no accident.
+again_alone() {
+    local name=$1 xml=$results/$1/results.xml count test
+    local -a tests
+    mapfile -t tests < <(grep -o '<test [^>]*result="Fail"[^>]*' "$xml" | sed -E 's/.* type="([^"]*)" method="([^"]*)".*/\1.\2/' | sort | uniq -c)
+    [ "${#tests[@]}" -le 3 ] || return 0
+    for test in "${tests[@]}"; do
+        read -r count test <<<"$test"
+        timeout --kill-after=20 --signal=TERM 180 "artifacts/bin/$name.Tests/release/$name.Tests" -noColor -noLogo -method "$test" >>"$results/$name/again.txt" 2>&1 </dev/null && echo "$count $test"
+    done
+}
+
 # Says how a project went and adds it to the totals.
 report() {
-    local name=$1 folder=$results/$1 code=1 seconds=0 ran=0 ok=0 bad=0 skip=0 errors=0 xml
+    local name=$1 folder=$results/$1 code=1 seconds=0 ran=0 ok=0 bad=0 skip=0 errors=0 xml count test
     xml=$folder/results.xml
     [ -f "$folder/code" ] && read -r code seconds <"$folder/code"
     if [ -f "$xml" ]; then
@@ -89,6 +103,12 @@ report() {
             # The failures, without the frames of the stack that are not ours; all of it stands in the file.
             awk '/^    [^ ].*\[(PASS|SKIP|STARTING|FINISHED|OUTPUT)\]/ { show = 0 } /^    [^ ].*\[FAIL\]/ { show = 1 } show' "$folder/output.txt" |
                 grep -v -E '^ *$|^ +at (System|Microsoft|Grpc|Xunit|InvokeStub|.*\.MoveNext)|--- End of stack' | cut -c 1-400 | head -n 250
+        fi
+        if [ "$code" -lt 124 ] && [ "$errors" -eq 0 ]; then
+            while read -r count test; do
+                say "  passed when run again, alone: $test"
+                passed=$((passed + count)) failed=$((failed - count)) unsteady=$((unsteady + count))
+            done < <(again_alone "$name")
         fi
     elif [ "$skip" -gt 0 ]; then
         grep -o '<reason>[^<]*' "$xml" | sort | uniq -c | sort -rn | head -n 5 | sed -E 's/^ *([0-9]+) <reason>/  skipped \1: /'
@@ -124,7 +144,7 @@ for project in tests/*/*.Tests.csproj; do
     if [ "$name" = EndToEnd ]; then end_to_end+=("$name"); else units+=("$name"); fi
 done
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 unsteady=0
 # Two at a time: they are short, and mostly of one core each.
 for name in "${units[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
@@ -139,6 +159,7 @@ for name in "${end_to_end[@]}"; do
 done
 
 say "in $((SECONDS - started)) s; outputs are in $results"
+[ "$unsteady" -eq 0 ] || say "$unsteady of those that passed failed at first: see above"
 summary="$passed passed, $failed failed"
 [ "$skipped" -gt 0 ] && summary+=", $skipped skipped"
 say "$summary"
